@@ -11,6 +11,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/message"
 	"cbproxy/internal/problem"
+	"cbproxy/internal/stream"
 	"cbproxy/internal/upstream"
 )
 
@@ -27,7 +28,12 @@ func (a *attempt) classify(err error) {
 		a.reportClientFault()
 		return
 	}
-	switch cause := a.cause(); cause {
+	cause := a.cause()
+	if limit, ok := cause.(*stream.Error); ok {
+		a.reportFailure(limit.Type(), limit)
+		return
+	}
+	switch cause {
 	case errPaused:
 		a.reportLocalFailure(events.LocalPause, cause)
 	case errTimeout, errDeadline, errAttemptTimeout:
@@ -134,7 +140,11 @@ func (a *attempt) cancelledByOther(err error) bool {
 // clientAtFault reports whether the client's body was malformed, or the client was gone or too slow, before another cause ended
 // the exchange.
 func (a *attempt) clientAtFault() bool {
-	switch a.cause() {
+	cause := a.cause()
+	if _, ok := cause.(*stream.Error); ok {
+		return false
+	}
+	switch cause {
 	case nil:
 		return a.x.upload.Err() != nil
 	case errTimeout, errDeadline, errAttemptTimeout, errIdle, errReplayed, errConnEndedDuringUpload, errUnprocessed, errPaused: // the upload had not failed until then

@@ -102,6 +102,7 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 	x.download.stream = true
 	x.ResetTimer(x.route.Config.IdleTimeout)
 	x.idleTimerActive.Store(true)
+	x.download.watchStream()
 	if names := x.route.Config.Breaker.SSEErrorEvents; len(names) > 0 && sse.HasContentType(res.Header) && res.Header["Content-Encoding"] == nil {
 		x.download.events = sse.NewScanner(names)
 	}
@@ -110,8 +111,8 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 			return err
 		}
 	}
-	if x.outcome.State == events.HalfOpen {
-		a.reportSuccess() // a stream may have no end; its start counts
+	if x.outcome.State == events.HalfOpen && !x.download.watch.Load().AwaitsFirstEvent() {
+		a.reportSuccess() // a stream may have no end; its start counts, or its first event if there is a limit for it
 	}
 	a.lease.StreamStarted()
 	res.Body = &x.download

@@ -85,6 +85,7 @@ func (x *exchange) expire() {
 	writing := x.download.started.Load() && !x.download.waitingForUpstream.Load()
 	isStream := x.idleTimerActive.Load()
 	if !x.Expired() {
+		x.download.watch.Load().Check()
 		return
 	}
 	paused := x.PausedSinceReset()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
 	"cbproxy/internal/sse"
+	"cbproxy/internal/stream"
 )
 
 // responseBody is an upstream's body on its way to the client. The attempt is reported at its end.
@@ -19,13 +21,15 @@ type responseBody struct {
 	res                *http.Response
 	body               io.ReadCloser
 	stream             bool
-	events             *sse.Scanner       // nil: no error events are configured
-	recorder           fallbacks.Recorder // nil: the response is not recorded
-	held               []byte             // read before the header section is sent
-	heldErr            error              // the error that came with held
-	started            atomic.Bool        // begin has been called; set after stream, which IsSilent reads on other goroutines
-	waitingForUpstream atomic.Bool        // the body waits for the upstream: until the first bytes are sent to the client, and during each read
-	eof                atomic.Bool        // the upstream's body has ended
+	events             *sse.Scanner                 // nil: no error events are configured
+	recorder           fallbacks.Recorder           // nil: the response is not recorded
+	watch              atomic.Pointer[stream.Watch] // applies the route's stream limits; nil: there are none
+	holding            bool                         // hold is running; not modified during a read
+	held               []byte                       // read before the header section is sent
+	heldErr            error                        // the error that came with held
+	started            atomic.Bool                  // begin has been called; set after stream, which IsSilent reads on other goroutines
+	waitingForUpstream atomic.Bool                  // the body waits for the upstream: until the first bytes are sent to the client, and during each read
+	eof                atomic.Bool                  // the upstream's body has ended
 
 	measuresClientWait bool         // writeStart and writeTime are maintained
 	writeStart         atomic.Int64 // nanoseconds from the exchange's start to the write that is under way; 0: there is none
@@ -35,6 +39,7 @@ type responseBody struct {
 func (b *responseBody) begin(a *attempt, res *http.Response, recorder fallbacks.Recorder) {
 	b.attempt, b.res, b.body, b.recorder = a, res, res.Body, recorder
 	b.stream, b.events, b.held, b.heldErr = false, nil, nil, nil
+	b.watch.Store(nil)
 	if a.x.route.UsesCallDuration {
 		a.headerTime = a.elapsedWithoutClient()
 	}
@@ -53,15 +58,22 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	if len(b.held) > 0 || b.heldErr != nil {
 		return b.readHeld(p)
 	}
+	return b.readUpstream(p)
+}
+
+func (b *responseBody) readUpstream(p []byte) (int, error) {
 	x := b.attempt.x
+	watch := b.watch.Load()
 	if b.stream {
 		x.ResetTimer(x.route.Config.IdleTimeout)
+		watch.BeginRead()
 	}
 	b.waitingForUpstream.Store(true)
 	b.setClientWait(false)
 	n, err := b.readTimed(p)
 	b.setClientWait(true)
 	if b.stream {
+		watch.EndRead(p[:n])
 		x.ResetTimer(x.route.Config.IdleTimeout) // the client may take as long to read it
 	}
 	b.waitingForUpstream.Store(false)
@@ -74,6 +86,9 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	b.eof.Store(err != nil)
 	switch err {
 	case nil:
+		if watch != nil && x.outcome.State == events.HalfOpen && !b.attempt.reported && !watch.AwaitsFirstEvent() {
+			b.attempt.reportSuccess() // see evaluateStream
+		}
 	case io.EOF:
 		b.attempt.removeTrailerFields(b.res) // unannounced trailers are known only at the end
 		if x.grpc != nil && grpc.HasContentType(b.res.Header) {
@@ -101,23 +116,36 @@ func (b *responseBody) readTimed(p []byte) (int, error) {
 	return n, err
 }
 
-// heldBytes is how much of a stream is read, in bytes, before its header section is sent.
-const heldBytes = 4 << 10
+// Sizes in bytes of what is read of a stream before its header section is sent.
+const (
+	heldBytes   = 4 << 10
+	minHeldRead = 512 // the smallest buffer of a read
+	// maxHeld is how much may be read before the first event.
+	maxHeld = 64 << 10
+)
 
-// hold waits for the stream's first bytes, or its end. It returns an error if the stream failed before its first byte.
+// hold reads the stream's first bytes, or with a first_event_timeout up to its first event, before its header section is sent. It
+// returns an error if the stream failed before that.
 func (b *responseBody) hold() error {
-	buffer := make([]byte, heldBytes)
+	b.holding = true
+	defer func() { b.holding = false }()
+	b.held = make([]byte, 0, heldBytes)
 	for {
-		n, err := b.Read(buffer)
+		if cap(b.held)-len(b.held) < minHeldRead {
+			b.held = slices.Grow(b.held, heldBytes)
+		}
+		n, err := b.readUpstream(b.held[len(b.held):cap(b.held)])
+		b.held = b.held[:len(b.held)+n]
 		b.waitingForUpstream.Store(true) // nothing has been sent to the client
 		b.setClientWait(false)
-		if n == 0 && err == nil {
+		begun := len(b.held) > 0 && !b.watch.Load().AwaitsFirstEvent()
+		switch {
+		case err == nil && !begun && len(b.held) < maxHeld:
 			continue
-		}
-		if n == 0 && err != io.EOF {
+		case err != nil && err != io.EOF && !begun:
 			return err
 		}
-		b.held, b.heldErr = buffer[:n], err
+		b.heldErr = err
 		return nil
 	}
 }

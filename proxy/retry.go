@@ -144,7 +144,7 @@ func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 }
 
 // repeatable reports whether another attempt may succeed. After a timeout of the exchange there is no time left for one. A gRPC response is
-// repeated only if the upstream asks for it.
+// repeated only if the upstream asks for it. A failure of type idle at this point is that of a held stream, see responseBody.hold.
 func (a *attempt) repeatable() bool {
 	if a.pushback.Given {
 		return a.pushback.Retry && a.failure != nil
@@ -156,7 +156,7 @@ func (a *attempt) repeatable() bool {
 		return false
 	}
 	switch a.failure.Type {
-	case events.ErrorConnect, events.ErrorReset, events.ErrorProtocol, events.ErrorTruncated:
+	case events.ErrorConnect, events.ErrorReset, events.ErrorProtocol, events.ErrorTruncated, events.ErrorIdle:
 		return true
 	case events.ErrorTimeout:
 		return context.Cause(a) == errAttemptTimeout

@@ -15,24 +15,25 @@ type ErrorType string
 
 // The classes of upstream failures, as they appear in the failures metric.
 const (
-	ErrorConnect    ErrorType = "connect"    // no connection: refused, unreachable, no such host, TLS
-	ErrorTimeout    ErrorType = "timeout"    // no response within the route's timeout
-	ErrorReset      ErrorType = "reset"      // the connection broke before the response was complete
-	ErrorProtocol   ErrorType = "protocol"   // a malformed response
-	ErrorStatus     ErrorType = "status"     // a status in failure_statuses
-	ErrorTruncated  ErrorType = "truncated"  // a response that ended before its length
-	ErrorIdle       ErrorType = "idle"       // a stream without data for idle_timeout
-	ErrorGRPC       ErrorType = "grpc"       // a listed gRPC code
-	ErrorSSE        ErrorType = "sse"        // a listed server-sent event
-	ErrorSlow       ErrorType = "slow"       // slower than slow_call_duration
-	ErrorExpression ErrorType = "expression" // a response for which failure_when is true
-	ErrorAbandoned  ErrorType = "abandoned"  // cancelled by its client after abandoned_after without a response
+	ErrorConnect    ErrorType = "connect"     // no connection: refused, unreachable, no such host, TLS
+	ErrorTimeout    ErrorType = "timeout"     // no response within the route's timeout
+	ErrorReset      ErrorType = "reset"       // the connection broke before the response was complete
+	ErrorProtocol   ErrorType = "protocol"    // a malformed response
+	ErrorStatus     ErrorType = "status"      // a status in failure_statuses
+	ErrorTruncated  ErrorType = "truncated"   // a response that ended before its length
+	ErrorIdle       ErrorType = "idle"        // a stream without data for idle_timeout, or without a first event for first_event_timeout
+	ErrorGRPC       ErrorType = "grpc"        // a listed gRPC code
+	ErrorSSE        ErrorType = "sse"         // a listed server-sent event
+	ErrorSlow       ErrorType = "slow"        // slower than slow_call_duration
+	ErrorExpression ErrorType = "expression"  // a response for which failure_when is true
+	ErrorAbandoned  ErrorType = "abandoned"   // cancelled by its client after abandoned_after without a response
+	ErrorSlowStream ErrorType = "slow_stream" // a stream below min_bytes_per_second
 )
 
 // ErrorTypes lists every class of failure. It may only be appended to: see Code.
 var ErrorTypes = [...]ErrorType{
 	ErrorConnect, ErrorTimeout, ErrorReset, ErrorProtocol, ErrorStatus,
-	ErrorTruncated, ErrorIdle, ErrorGRPC, ErrorSSE, ErrorSlow, ErrorExpression, ErrorAbandoned,
+	ErrorTruncated, ErrorIdle, ErrorGRPC, ErrorSSE, ErrorSlow, ErrorExpression, ErrorAbandoned, ErrorSlowStream,
 }
 
 // LocalError is a resource that this machine lacked to carry out a request. It counts neither as

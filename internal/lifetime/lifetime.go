@@ -76,6 +76,13 @@ func (l *Lifetime) ResetTimer(d time.Duration) {
 	l.timer.Reset(d)
 }
 
+// CheckAfter makes the timer call expire after d if its deadline is later. Expired then reports false, and the deadline stays the same.
+// Safe for concurrent use.
+func (l *Lifetime) CheckAfter(d time.Duration) {
+	left := time.Duration(l.deadline.Load()) - time.Since(timerEpoch)
+	l.timer.Reset(min(d, left))
+}
+
 // StopTimer prevents that the timer expires, even if it has fired already and expire has not begun.
 func (l *Lifetime) StopTimer() {
 	l.deadline.Store(math.MaxInt64)

@@ -10,7 +10,7 @@ func ReasonOf(kind events.ErrorType) events.Reason {
 	switch kind {
 	case events.ErrorConnect:
 		return events.ReasonConnect
-	case events.ErrorTimeout, events.ErrorIdle:
+	case events.ErrorTimeout, events.ErrorIdle, events.ErrorSlowStream:
 		return events.ReasonTimeout
 	case events.ErrorStatus, events.ErrorExpression:
 		return events.ReasonStatus

@@ -16,7 +16,7 @@ import (
 // or another status, such as 500, may have any cause.
 func IsOverload(kind events.ErrorType, err error, status int, code string) bool {
 	switch kind {
-	case events.ErrorTimeout, events.ErrorIdle, events.ErrorAbandoned:
+	case events.ErrorTimeout, events.ErrorIdle, events.ErrorAbandoned, events.ErrorSlowStream:
 		return true
 	case events.ErrorConnect:
 		var dial *net.OpError

@@ -15,8 +15,12 @@ const (
 	Events
 )
 
-// FormatOf returns the format of a body with a Content-Type and no Content-Encoding.
-func FormatOf(contentType string) Format {
+// FormatOf returns the format of a body with a Content-Type. encoded is whether it has a Content-Encoding: the content of such a body
+// can't be told apart.
+func FormatOf(contentType string, encoded bool) Format {
+	if encoded {
+		return Bytes
+	}
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	switch strings.ToLower(strings.TrimSpace(mediaType)) {
 	case "text/event-stream":
@@ -34,7 +38,7 @@ type content struct {
 	begun  bool  // there was a first byte, or for Events a first event
 	count  int64 // for Events, of complete events
 	inLine bool  // for Lines: the current line has content
-	events events
+	events eventStream
 }
 
 // add processes the next bytes of the stream.

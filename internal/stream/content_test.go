@@ -11,8 +11,11 @@ func TestFormatOf(t *testing.T) {
 		"application/x-ndjson": Lines, "application/jsonl; charset=utf-8": Lines,
 		"text/event-streams": Bytes, "application/json": Bytes, "application/grpc": Bytes, "": Bytes, ";": Bytes,
 	} {
-		if got := FormatOf(contentType); got != want {
+		if got := FormatOf(contentType, false); got != want {
 			t.Errorf("%q: %v, want %v", contentType, got, want)
+		}
+		if got := FormatOf(contentType, true); got != Bytes {
+			t.Errorf("%q, encoded: %v", contentType, got)
 		}
 	}
 }
@@ -132,7 +135,7 @@ func FuzzEvents(f *testing.F) {
 		f.Add(seed, uint8(5))
 	}
 	f.Fuzz(func(t *testing.T, text string, size uint8) {
-		var e events
+		var e eventStream
 		for i := 0; i < len(text); {
 			n := min(int(size)+1, len(text)-i)
 			e.add([]byte(text[i : i+n]))
@@ -148,7 +151,7 @@ func BenchmarkEvents(b *testing.B) {
 	text := []byte(strings.Repeat("data: {\"choices\":[{\"delta\":{\"content\":\" the\"},\"index\":0}]}\n\n", 250))
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		var e events
+		var e eventStream
 		e.add(text)
 	}
 }

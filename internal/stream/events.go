@@ -21,9 +21,9 @@ var (
 // incomplete: its name may follow.
 const maxPing = 1 << 10
 
-// events counts the content of a stream of server-sent events, parsed as in
+// eventStream counts the content of a stream of server-sent events, parsed as in
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream.
-type events struct {
+type eventStream struct {
 	begun    bool  // an event with data is complete, or has more data than maxPing, and is no ping
 	complete int64 // the bytes of data of complete events that are no pings
 
@@ -42,7 +42,7 @@ type events struct {
 }
 
 // add processes the next bytes of the stream.
-func (e *events) add(p []byte) {
+func (e *eventStream) add(p []byte) {
 	for len(p) > 0 {
 		if e.afterCR && p[0] == '\n' {
 			p = p[1:]
@@ -63,7 +63,7 @@ func (e *events) add(p []byte) {
 }
 
 // addToLine processes bytes that end no line.
-func (e *events) addToLine(p []byte) {
+func (e *eventStream) addToLine(p []byte) {
 	if e.part == inField {
 		i := bytes.IndexByte(p, ':')
 		if i < 0 {
@@ -88,14 +88,14 @@ func (e *events) addToLine(p []byte) {
 }
 
 // addText collects the start of a name.
-func (e *events) addText(p []byte) {
+func (e *eventStream) addText(p []byte) {
 	n := copy(e.text[e.length:], p)
 	e.length += n
 	e.overflow = e.overflow || n < len(p)
 }
 
 // takeText returns what addText has collected, nil if that is too long to be of interest.
-func (e *events) takeText() []byte {
+func (e *eventStream) takeText() []byte {
 	text := e.text[:e.length]
 	if e.overflow {
 		text = nil
@@ -106,7 +106,7 @@ func (e *events) takeText() []byte {
 
 // fieldName returns the name of the current line's field, which is complete. It is empty for a comment and a blank line, and nil if it is
 // long.
-func (e *events) fieldName() []byte {
+func (e *eventStream) fieldName() []byte {
 	name := e.takeText()
 	if !e.afterBOM {
 		name = bytes.TrimPrefix(name, utf8BOM)
@@ -115,7 +115,7 @@ func (e *events) fieldName() []byte {
 }
 
 // endField is called at the colon after the name of a field.
-func (e *events) endField() {
+func (e *eventStream) endField() {
 	e.part, e.valueStart = inOther, true
 	switch name := e.fieldName(); {
 	case bytes.Equal(name, dataField):
@@ -126,7 +126,7 @@ func (e *events) endField() {
 }
 
 // endLine is called at the end of a line. An empty line ends the event.
-func (e *events) endLine() {
+func (e *eventStream) endLine() {
 	switch e.part {
 	case inName:
 		e.ping = bytes.Equal(e.takeText(), pingName)
@@ -142,14 +142,14 @@ func (e *events) endLine() {
 	e.part, e.valueStart, e.afterBOM = inField, false, true
 }
 
-func (e *events) endEvent() {
+func (e *eventStream) endEvent() {
 	e.complete = e.total()
 	e.begun = e.begun || e.data > 0 && !e.ping
 	e.data, e.ping = 0, false
 }
 
 // total returns the bytes of content so far, with those of the current event unless it is a ping so far.
-func (e *events) total() int64 {
+func (e *eventStream) total() int64 {
 	if e.ping {
 		return e.complete
 	}

@@ -13,6 +13,8 @@ package stream
 import (
 	"fmt"
 	"time"
+
+	"cbproxy/internal/events"
 )
 
 // Limits are the limits of a stream. The zero Limits limit nothing.
@@ -49,9 +51,6 @@ type Meter struct {
 func NewMeter(l Limits, f Format, now Clock) *Meter {
 	return &Meter{limits: l, content: content{format: f}, last: now}
 }
-
-// Begun reports whether there was a first byte, or in the format Events a first event with data.
-func (m *Meter) Begun() bool { return m.content.begun }
 
 // BeginRead is called at the begin of each read. It returns after which time Check is to be called, unless EndRead is called before; 0 if
 // no limit applies.
@@ -139,13 +138,20 @@ func (m *Meter) isFastEnough() bool {
 
 // Error reports that a stream has exceeded a limit.
 type Error struct {
-	// TooSlow is true if the limit was MinRate, and false if it was FirstEvent.
-	TooSlow bool
+	tooSlow bool // the limit was MinRate, and otherwise FirstEvent
 	text    string
 }
 
 // Error implements error. It says what was measured.
 func (e *Error) Error() string { return e.text }
+
+// Type returns the type of the failure.
+func (e *Error) Type() events.ErrorType {
+	if e.tooSlow {
+		return events.ErrorSlowStream
+	}
+	return events.ErrorIdle
+}
 
 func (m *Meter) noFirstEvent() error {
 	what := "byte"
@@ -156,7 +162,7 @@ func (m *Meter) noFirstEvent() error {
 }
 
 func (m *Meter) tooSlow() error {
-	return &Error{TooSlow: true, text: fmt.Sprintf("%d bytes in %v, min_bytes_per_second is %d",
+	return &Error{tooSlow: true, text: fmt.Sprintf("%d bytes in %v, min_bytes_per_second is %d",
 		max(m.content.total()-m.before, 0), m.roundedWait(m.limits.Window), m.limits.MinRate)}
 }
 
