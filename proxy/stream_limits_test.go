@@ -182,6 +182,7 @@ func TestStreamWithoutAFirstEventIsRetried(t *testing.T) {
 				handler := func(w http.ResponseWriter, r *http.Request) {
 					body, _ := io.ReadAll(r.Body)
 					w.Header().Set("Content-Type", "text/event-stream")
+					_ = http.NewResponseController(w).Flush() // no Content-Length: the client gets the end after the proxy
 					if <-second {
 						_, _ = fmt.Fprintf(w, ": second\n\ndata: %s %s\n\n", r.Method, body)
 						return

@@ -231,7 +231,7 @@ type Hedge struct {
 type Stream struct {
 	// Time limit from the response headers to the first server-sent event with data or, in another stream, to the first byte. Comments and events named ping do not end it. A stream that exceeds it is a failure of type idle; with stream_commit first_byte the fallback can still answer. 0 is no limit.
 	FirstEventTimeout time.Duration `yaml:"first_event_timeout" valid:"non-negative"`
-	// Smallest rate of a stream in bytes per second, averaged over window, from its first byte on. A stream with a lower rate is cut and is a failure of type slow_stream. 0 is no limit.
+	// Smallest rate of a stream's content in bytes per second over window, once there is content. A stream with a lower rate is cut and is a failure of type slow_stream. 0 is no limit.
 	MinBytesPerSecond int `yaml:"min_bytes_per_second" valid:"0..1000000000"`
 	// Time over which the rate for min_bytes_per_second is averaged.
 	Window time.Duration `yaml:"window" valid:"100ms..24h"`
