@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,7 @@ type decider struct {
 	mu        sync.Mutex          // guards the fields below; held while methods of the algorithm are called
 	name      string              // of the algorithm
 	base      time.Time           // when it was made
+	latest    time.Duration       // the time of its last call; math.MinInt64: there was none
 	algorithm algorithm.Algorithm // nil: none
 	fallible  algorithm.Fallible  // algorithm; nil: it is not fallible
 }
@@ -40,7 +42,7 @@ func (d *decider) configure(l *algorithm.Limits) {
 	case d.algorithm != nil && d.name == l.Name():
 		d.algorithm.Configure(d.now(), l)
 	default:
-		d.algorithm, d.name, d.base = l.New(), l.Name(), d.env.now()
+		d.algorithm, d.name, d.base, d.latest = l.New(), l.Name(), d.env.now(), math.MinInt64
 	}
 	_, limits := d.algorithm.(algorithm.Limiter)
 	d.fallible, _ = d.algorithm.(algorithm.Fallible)
@@ -61,6 +63,7 @@ func (d *decider) observe(call algorithm.Observation) (events.Cause, events.Coun
 		return "", events.Counts{}
 	}
 	now := d.now()
+	d.latest = now
 	cause := d.algorithm.Observe(now, call)
 	if d.fallible != nil && d.fallible.Err() != nil {
 		d.errors.Add(1)
@@ -69,6 +72,19 @@ func (d *decider) observe(call algorithm.Observation) (events.Cause, events.Coun
 		return "", events.Counts{}
 	}
 	return cause, d.algorithm.Counts(now)
+}
+
+// observeSuccesses counts n successes that ended at a time, before the algorithm was made or after. They do not open the breaker: see algorithm.Factory.ByFailures.
+func (d *decider) observeSuccesses(n int, at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.algorithm == nil {
+		return
+	}
+	d.latest = max(d.latest, at.Sub(d.base))
+	for range n {
+		d.algorithm.Observe(d.latest, algorithm.Observation{})
+	}
 }
 
 // counts returns what is counted now.

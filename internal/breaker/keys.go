@@ -71,11 +71,22 @@ func (b *Breaker) OpenOrForced() (open, forced bool) {
 	return p.state == events.Open, p.forced != nil
 }
 
-// IsSettled reports whether the breaker admits all calls and has no row of failures or of calls reported by Call.RetryAfter, so that
-// without an algorithm a success changes nothing.
+// IsSettled reports whether the breaker admits all calls and knows of no failure that counts, so that a success that is not slow changes
+// nothing but the number of successes that the algorithm counts. It applies to policies with Limits.ByFailures.
 func (b *Breaker) IsSettled() bool {
 	p := b.current.Load()
-	return p.state == events.Closed && p.forced == nil && !p.ramp && !b.hasRetryAfters.Load() && p.engine.cb.Counts().ConsecutiveFailures == 0
+	if p.state != events.Closed || p.forced != nil || p.ramp || b.hasRetryAfters.Load() || p.engine.cb.Counts().ConsecutiveFailures > 0 {
+		return false
+	}
+	c := p.engine.decider.counts()
+	return c.Failures == 0 && c.Slow == 0
+}
+
+// ObserveSuccesses counts n successes that ended at a time and of which the breaker has not been asked, because it was settled.
+func (b *Breaker) ObserveSuccesses(n int, at time.Time) {
+	if p := b.current.Load(); p.state == events.Closed && p.forced == nil {
+		p.engine.decider.observeSuccesses(n, at)
+	}
 }
 
 // keyedResults are the keys of the latest failures and slow calls of a closed state. The zero value has none. It is guarded by

@@ -36,7 +36,8 @@ func init() {
 		Options: func() any {
 			return &BudgetOptions{Objective: 0.995, BurnRate: 14.4, Short: time.Minute, Long: 10 * time.Minute}
 		},
-		New: func() Algorithm { return new(budget) },
+		New:        func() Algorithm { return new(budget) },
+		ByFailures: true,
 	})
 }
 

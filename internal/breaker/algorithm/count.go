@@ -23,9 +23,10 @@ func (o *CountOptions) ValidateMinRequests(minRequests int, report func(path, me
 
 func init() {
 	Register("count", Factory{
-		Options: func() any { return &CountOptions{Calls: 100} },
-		Used:    (*Limits).usesRatios,
-		New:     func() Algorithm { return new(count) },
+		Options:    func() any { return &CountOptions{Calls: 100} },
+		Used:       (*Limits).usesRatios,
+		New:        func() Algorithm { return new(count) },
+		ByFailures: true,
 	})
 }
 

@@ -57,6 +57,9 @@ func (l *Limits) New() Algorithm {
 // UsesDetails reports whether the fields of an Observation that need Factory.Details are used.
 func (l *Limits) UsesDetails() bool { return l.Used() && l.factory().Details }
 
+// ByFailures reports whether there is no algorithm, or one with Factory.ByFailures.
+func (l *Limits) ByFailures() bool { return !l.Used() || l.factory().ByFailures }
+
 // UsesDurations reports whether the durations of calls are used.
 func (l *Limits) UsesDurations() bool {
 	if l.SlowCallRatio > 0 {

@@ -8,8 +8,9 @@ import (
 
 func init() {
 	Register("ratio", Factory{
-		Used: (*Limits).usesRatios,
-		New:  func() Algorithm { return new(ratio) },
+		Used:       (*Limits).usesRatios,
+		New:        func() Algorithm { return new(ratio) },
+		ByFailures: true,
 	})
 }
 

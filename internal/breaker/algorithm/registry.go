@@ -16,6 +16,10 @@ type Factory struct {
 	// UsesDurations reports whether the algorithm uses Observation.Slow or Duration even if Limits.SlowCallRatio is no limit. nil: it
 	// does not.
 	UsesDurations func(l *Limits) bool
+	// ByFailures is set if successes that are not slow never open the breaker while the algorithm counts neither failures nor slow
+	// calls, and if it needs no Details and is no Limiter. Such successes may be counted later, several at once, and also those
+	// from before the algorithm was made, whose times are negative.
+	ByFailures bool
 }
 
 var (

@@ -17,13 +17,16 @@ type entry struct {
 	hash    uint64 // of key; not 0
 	created time.Time
 	breaker atomic.Pointer[breaker.Breaker] // nil: it is closed and has seen no failure
-	// quiet is set while the breaker need not be asked if Breakers.countsFailures is set: there is none, or it is settled. See report.
+	// quiet is set while the breaker need not be asked if Breakers.byFailures is set: there is none, or it is settled. See report.
 	quiet atomic.Bool
+	// pending is the number of successes while it was quiet that the breaker has not counted.
+	pending atomic.Int64
 
 	// The fields below are guarded by Breakers.mu.
-	lastUsed time.Time
-	element  *list.Element // of Breakers.recent
-	removed  bool
+	lastUsed     time.Time
+	pendingSince time.Time     // when the first pending success was asked for
+	element      *list.Element // of Breakers.recent
+	removed      bool
 }
 
 // state returns the state of the entry's breaker.
@@ -47,6 +50,7 @@ func (k *Breakers) use(key string, at time.Time) *entry {
 			return nil
 		}
 	}
+	e.flushOld(at)
 	if at.After(e.lastUsed) {
 		e.lastUsed = at
 	}
@@ -105,14 +109,15 @@ func (k *Breakers) remove(e *entry) {
 	}
 }
 
-// makeBreaker returns the entry's breaker, which it makes if there is none. It returns nil if the entry has been removed without
-// ever having had one.
+// makeBreaker returns the entry's breaker, which it makes if there is none, after it has counted the pending successes. It returns nil
+// if the entry has been removed without ever having had one.
 func (e *entry) makeBreaker() *breaker.Breaker {
-	if b := e.breaker.Load(); b != nil {
+	if b := e.breaker.Load(); b != nil && e.pending.Load() == 0 {
 		return b
 	}
 	e.of.mu.Lock()
 	defer e.of.mu.Unlock()
+	e.flush()
 	return e.makeBreakerLocked()
 }
 

@@ -38,8 +38,10 @@ type Breakers struct {
 	service *breaker.Breaker
 	publish func(events.Event)
 	seed    maphash.Seed
-	// countsFailures is set if the breaker of a key opens by consecutive failures only: while it has none, successes change nothing.
-	countsFailures atomic.Bool
+	// byFailures is breaker.Policy.ByFailures, and usesDurations is UsesDurations of it.
+	byFailures, usesDurations atomic.Bool
+	// countsSuccesses is set if there is an algorithm, which counts them.
+	countsSuccesses atomic.Bool
 
 	transitions [len(events.States)]atomic.Uint64 // by the state they led to
 	evictions   atomic.Uint64
@@ -78,7 +80,9 @@ func (k *Breakers) SetPolicy(service breaker.Policy, limit int) {
 	policy := service.ForKey()
 	k.mu.Lock()
 	k.policy, k.max = policy, limit
-	k.countsFailures.Store(!policy.Used())
+	k.byFailures.Store(policy.ByFailures())
+	k.usesDurations.Store(policy.UsesDurations())
+	k.countsSuccesses.Store(policy.Used())
 	for len(k.entries) > limit && k.evict() {
 	}
 	var existing []*entry
@@ -103,7 +107,7 @@ func (k *Breakers) Allow(key string, at time.Time, uploaded bool) (breaker.Call,
 	if e == nil || err != nil || !call.Counts() {
 		return call, err
 	}
-	if e.quiet.Load() && k.countsFailures.Load() {
+	if e.quiet.Load() && k.byFailures.Load() {
 		return call.WithKey(e.hash, events.Closed, e), nil
 	}
 	b := e.makeBreaker()

@@ -295,7 +295,15 @@ func TestKeyMatchesABreakerOfItsOwn(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		p := breaker.Policy{FailMax: rapid.IntRange(1, 3).Draw(r, "fail_max"), RecoveryTimeout: time.Hour, HalfOpenRequests: 1, RetryAfterMax: time.Hour}
 		p.RetryAfter = rapid.IntRange(0, 3).Draw(r, "retry_after")
-		service := breaker.New("svc", breaker.Policy{HalfOpenRequests: 1}, func(events.Event) {})
+		p.FailMax *= rapid.IntRange(0, 1).Draw(r, "uses fail_max")
+		p.Algorithm = rapid.SampledFrom([]string{"ratio", "count", "budget", "expression"}).Draw(r, "algorithm")
+		if p.Algorithm == "expression" {
+			p.Options = &algorithm.ExpressionOptions{OpenWhen: "requests >= 3 && failure_ratio >= 0.5 || slow_ratio > 0.3 || requests > 20"}
+		}
+		p.FailureRatio = rapid.SampledFrom([]float64{0, 0.3, 0.5}).Draw(r, "failure_ratio")
+		p.SlowCallRatio, p.SlowCallDuration = rapid.SampledFrom([]float64{0, 0.4}).Draw(r, "slow_call_ratio"), time.Second
+		p.MinRequests, p.Window = rapid.IntRange(1, 10).Draw(r, "min_requests"), time.Hour
+		service := breaker.New("svc", breaker.Policy{HalfOpenRequests: 1, Limits: algorithm.Limits{SlowCallDuration: p.SlowCallDuration}}, func(events.Event) {})
 		keys, own := New(service, func(events.Event) {}), breaker.New("own", p, func(events.Event) {})
 		keys.SetPolicy(p, 1)
 		defer own.Close()
@@ -312,7 +320,8 @@ func TestKeyMatchesABreakerOfItsOwn(t *testing.T) {
 				report(inFlight[i].b)
 				inFlight = slices.Delete(inFlight, i, i+1)
 			}
-			switch rapid.SampledFrom([]string{"begin", "begin", "begin", "success", "failure", "cancel", "retry after", "close"}).Draw(r, "step") {
+			took := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Millisecond, time.Minute}).Draw(r, "took")
+			switch rapid.SampledFrom([]string{"begin", "begin", "begin", "success", "success", "failure", "cancel", "abandon", "retry after", "close"}).Draw(r, "step") {
 			case "begin":
 				a, errA := keys.Allow("k", time.Now(), true)
 				b, errB := own.Allow()
@@ -323,9 +332,11 @@ func TestKeyMatchesABreakerOfItsOwn(t *testing.T) {
 					inFlight = append(inFlight, pair{a, b})
 				}
 			case "success":
-				end(func(c breaker.Call) { c.Success(time.Millisecond) })
+				end(func(c breaker.Call) { c.Success(took) })
 			case "failure":
-				end(func(c breaker.Call) { c.Failure(failure, time.Millisecond) })
+				end(func(c breaker.Call) { c.Failure(failure, took) })
+			case "abandon":
+				end(func(c breaker.Call) { c.Abandon(took) })
 			case "cancel":
 				end(func(c breaker.Call) { c.Cancel() })
 			case "retry after":
@@ -345,4 +356,28 @@ func TestKeyMatchesABreakerOfItsOwn(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Successes that were counted late have the times at which they ended.
+func TestWindowOfAKey(t *testing.T) {
+	for _, c := range []struct {
+		after time.Duration
+		want  events.State
+	}{{time.Second, events.Closed}, {29 * time.Second, events.Closed}, {31 * time.Second, events.Open}} {
+		synctest.Test(t, func(t *testing.T) {
+			p := breaker.Policy{Limits: algorithm.Limits{FailureRatio: 0.5, MinRequests: 4, Window: 30 * time.Second}}
+			b := newBed(t, p, 10)
+			for range 3 { // some are counted before the first failure, and some with it
+				b.succeed("a")
+				time.Sleep(time.Millisecond)
+				b.succeed("a")
+				b.succeed("a")
+			}
+			time.Sleep(c.after)
+			b.fail("a", 4)
+			if got := b.Status("a").State; got != c.want {
+				t.Errorf("%v after the successes, 4 failures: %v, want %v", c.after, got, c.want)
+			}
+		})
+	}
 }

@@ -7,8 +7,9 @@ import (
 	"cbproxy/internal/events"
 )
 
-// The breaker of most keys has no consecutive failures. If it opens by those only, it is not asked, which saves most of the time of
-// an admission: the entry is quiet, and is itself the breaker.Reporter of its calls. The first failure ends that.
+// The breaker of most keys knows of no failure. If it opens by failures and slow calls only, it is not asked for them, which saves most
+// of the time of an admission: the entry is quiet, and is itself the breaker.Reporter of its calls. It counts their successes for the
+// algorithm, if there is one. The first failure ends that.
 
 // report is the breaker.Reporter of a call that the breaker of an entry has admitted.
 type report struct {
@@ -27,15 +28,22 @@ func (r *report) Success(took time.Duration) {
 	r.entry.settle()
 }
 
-// settle makes the entry quiet if its breaker is settled. A failure at the same time is either found by the second look, or is reported
-// after it and ends the quiet itself.
+// Abandon implements breaker.Reporter.
+func (r *report) Abandon(took time.Duration) {
+	r.call.Abandon(took)
+	r.entry.settle()
+}
+
+// settle makes the entry quiet if its breaker is settled, and otherwise ends that. A failure at the same time is either found by the
+// second look, or is reported after it and ends the quiet itself.
 func (e *entry) settle() {
 	b := e.breaker.Load()
-	if b == nil || !e.of.countsFailures.Load() || !b.IsSettled() {
+	if b == nil || !e.of.byFailures.Load() {
 		return
 	}
-	e.quiet.Store(true)
-	if !b.IsSettled() {
+	settled := b.IsSettled()
+	e.quiet.Store(settled)
+	if settled && !b.IsSettled() {
 		e.quiet.Store(false)
 	}
 }
@@ -52,20 +60,24 @@ func (r *report) RetryAfter(until time.Time) {
 	r.entry.quiet.Store(false)
 }
 
-// Abandon implements breaker.Reporter.
-func (r *report) Abandon(took time.Duration) { r.call.Abandon(took) }
-
 // Withdraw implements breaker.Reporter.
 func (r *report) Withdraw() { r.call.Withdraw() }
 
 // MakeRevocable implements breaker.Reporter: the call has no permit.
 func (e *entry) MakeRevocable(func() time.Duration) {}
 
-// Success implements breaker.Reporter. It matters only if another call has failed meanwhile.
+// Success implements breaker.Reporter.
 func (e *entry) Success(took time.Duration) {
-	if !e.quiet.Load() {
+	switch {
+	case !e.quiet.Load() || e.isSlow(took): // another call has failed meanwhile, or this one counts like a failure
 		e.lateReport().Success(took)
+	case e.of.countsSuccesses.Load():
+		e.pending.Add(1)
 	}
+}
+
+func (e *entry) isSlow(took time.Duration) bool {
+	return e.of.usesDurations.Load() && took >= e.of.service.SlowCallDuration()
 }
 
 // Failure implements breaker.Reporter: the first failure of a key makes its breaker.
@@ -74,8 +86,12 @@ func (e *entry) Failure(f *events.Failure, took time.Duration) { e.lateReport().
 // RetryAfter implements breaker.Reporter.
 func (e *entry) RetryAfter(until time.Time) { e.lateReport().RetryAfter(until) }
 
-// Abandon implements breaker.Reporter. It matters only to an algorithm.
-func (e *entry) Abandon(time.Duration) {}
+// Abandon implements breaker.Reporter.
+func (e *entry) Abandon(took time.Duration) {
+	if e.isSlow(took) {
+		e.lateReport().Abandon(took)
+	}
+}
 
 // Withdraw implements breaker.Reporter.
 func (e *entry) Withdraw() {}
@@ -95,4 +111,33 @@ func (e *entry) lateReport() *report {
 		r.call = call
 	}
 	return r
+}
+
+const (
+	// pendingSteps is the number of parts of the window of an algorithm: successes of one part may be counted at once.
+	pendingSteps = 64
+	// maxPending is the number of successes that are counted at once.
+	maxPending = 256
+)
+
+// flushOld counts the pending successes if they are many, or old at a time. Breakers.mu is held.
+func (e *entry) flushOld(at time.Time) {
+	switch n := e.pending.Load(); {
+	case n == 0:
+		e.pendingSince = at
+	case n >= maxPending || at.Sub(e.pendingSince) >= e.of.policy.Window/pendingSteps:
+		e.flush()
+		e.pendingSince = at
+	}
+}
+
+// flush counts the pending successes, as of the last use of the entry. Breakers.mu is held.
+func (e *entry) flush() {
+	n := e.pending.Swap(0)
+	if n == 0 {
+		return
+	}
+	if b := e.makeBreakerLocked(); b != nil {
+		b.ObserveSuccesses(int(n), e.lastUsed)
+	}
 }
