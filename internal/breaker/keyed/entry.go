@@ -3,6 +3,7 @@ package keyed
 import (
 	"container/list"
 	"hash/maphash"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,7 @@ func (k *Breakers) add(key string, at time.Time) *entry {
 	if k.closed || len(k.entries) >= k.max && !k.evict() {
 		return nil
 	}
+	key = strings.Clone(key) // it may be a part of a longer string, such as the header section of a request
 	e := &entry{of: k, key: key, hash: max(maphash.String(k.seed, key), 1), created: at}
 	e.quiet.Store(true)
 	e.element = k.recent.PushFront(e)

@@ -2,10 +2,12 @@ package keyed
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/breaker/algorithm"
@@ -30,6 +32,16 @@ func TestLeastRecentlyUsedKeyGoes(t *testing.T) {
 			t.Errorf("keys %q after a lower limit, want %q", got, want)
 		}
 	})
+}
+
+// The header section that a key was a part of must not stay in memory.
+func TestKeysAreCopied(t *testing.T) {
+	b := newBed(t, breaker.Policy{FailMax: 5}, 3)
+	key := strings.Repeat("x", 64<<10)[:5]
+	b.succeed(key)
+	if kept := b.List()[0].Key; kept != key || unsafe.StringData(kept) == unsafe.StringData(key) {
+		t.Errorf("the key %q is not a copy", kept)
+	}
 }
 
 func TestNewKeysDoNotEndOpenPeriods(t *testing.T) {
