@@ -1,7 +1,6 @@
 package upload
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"sync"
@@ -76,7 +75,7 @@ func (b *Body) Copy() (data []byte, ok bool) {
 	if r.forReplay == 0 || r.truncated || r.end != io.EOF {
 		return nil, false
 	}
-	return bytes.Clone(r.data), true
+	return append([]byte{}, r.data...), true // of an empty body, it is not nil
 }
 
 // CurrentReader returns the newest bodyReader.
