@@ -28,6 +28,12 @@ func (a *attempt) classify(err error) {
 		a.reportClientFault()
 		return
 	}
+	if err == errPanic {
+		a.requestProblem = problem.Internal
+		a.reportCancelled()
+		a.x.outcome.Result = events.ResultFailure // as in handlePanic
+		return
+	}
 	cause := a.cause()
 	if limit, ok := cause.(*stream.Error); ok {
 		a.reportFailure(limit.Type(), limit)

@@ -271,8 +271,7 @@ func (x *exchange) endUpload(aborted bool) {
 // handlePanic logs a panic and responds with 502. A panic does not count as a failure of the upstream. handlePanic reports
 // whether it has sent the response: not if a part of another one has been sent.
 func (x *exchange) handlePanic(p any) (responded bool) {
-	x.route.Logger.Error("panic while serving a request", "service", x.route.Service.Name,
-		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	x.logPanic(p)
 	x.writer.Stop() // before the check, as a header section that is held back is sent by a timer
 	if x.attempt != nil {
 		x.attempt.reportCancelled()
@@ -284,4 +283,9 @@ func (x *exchange) handlePanic(p any) (responded bool) {
 	clear(x.w.Header())
 	x.writeProblem(problem.Internal)
 	return true
+}
+
+func (x *exchange) logPanic(p any) {
+	x.route.Logger.Error("panic while serving a request", "service", x.route.Service.Name,
+		"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }

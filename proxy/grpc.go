@@ -40,6 +40,15 @@ func (c *grpcCall) deadlineError() error {
 	return errDeadline
 }
 
+// isGRPCFailure reports whether res is a response without messages to a gRPC call, with a status that is a failure.
+func (x *exchange) isGRPCFailure(res *http.Response) bool {
+	if x.grpc == nil || !grpc.HasContentType(res.Header) {
+		return false
+	}
+	code, _, ok := grpc.ParseStatus(res.Header)
+	return ok && x.route.GRPCFailures.Has(code)
+}
+
 // evaluateGRPC evaluates a response by its header section, where a trailers-only response has its status.
 func (a *attempt) evaluateGRPC(h http.Header) {
 	if code, message, ok := grpc.ParseStatus(h); ok {

@@ -67,12 +67,16 @@ func (x *exchange) doHedged(request *http.Request) (*http.Response, error) {
 	return got.attempt.receive(got.out, got.res, got.err)
 }
 
-// sendTo sends the attempt's request and the result to results. A panic becomes an error, because it would end the process.
+// errPanic is the error of a request that was not sent because of a panic, which has been logged.
+var errPanic = errors.New("panic while sending a request")
+
+// sendTo sends the attempt's request and the result to results. A panic becomes errPanic, because it would end the process.
 func (a *attempt) sendTo(results chan<- sent, out *http.Request) {
-	s := sent{attempt: a, out: out, err: errors.New("the request was not sent")}
+	s := sent{attempt: a, out: out}
 	defer func() {
 		if p := recover(); p != nil {
-			s.err = fmt.Errorf("panic while sending a request: %v", p)
+			a.x.logPanic(p)
+			s.err = errPanic
 		}
 		results <- s
 	}()
@@ -82,7 +86,7 @@ func (a *attempt) sendTo(results chan<- sent, out *http.Request) {
 // sendHedge sends a second attempt, if the budgets and the request's body allow it.
 func (x *exchange) sendHedge(h *hedging, request *http.Request) bool {
 	body, ok := x.upload.Copy()
-	if !ok || x.Err() != nil || x.route.Service.Breaker.State() == events.Open {
+	if !ok || x.Err() != nil || h.first.admissionEnded() {
 		return false
 	}
 	if ok, retriesSpent := x.retries.TakeHedge(); !ok {
@@ -137,8 +141,14 @@ func (h *hedging) choose() sent {
 		h.loser, h.pending = h.other(got.attempt), true
 		return got
 	}
+	got.attempt.setReturned() // its time limit must not end the response, which may be used
+	if got.err != nil {
+		got.reportLost() // now: the other one may take long
+		h.loser = got.attempt
+		return <-h.results
+	}
 	next := <-h.results
-	if next.err != nil && got.err == nil {
+	if next.err != nil {
 		got, next = next, got
 	}
 	h.loser = got.attempt
@@ -156,7 +166,7 @@ func (h *hedging) other(a *attempt) *attempt {
 // isUsable reports whether the result is a response that is no failure and would not be repeated.
 func (s *sent) isUsable() bool {
 	rt := s.attempt.x.route
-	if s.err != nil || slices.Contains(rt.Config.Retry.Statuses, s.res.StatusCode) {
+	if s.err != nil || slices.Contains(rt.Config.Retry.Statuses, s.res.StatusCode) || s.attempt.x.isGRPCFailure(s.res) {
 		return false
 	}
 	class, _ := rt.ClassifyStatus(s.res.StatusCode, s.res.Header.Get("Retry-After"))
@@ -182,13 +192,15 @@ func (s *sent) reportLost() {
 	} else if class, _ := x.route.ClassifyStatus(s.res.StatusCode, ""); class == service.StatusFailure {
 		a.status = s.res.StatusCode
 		a.reportFailure(events.ErrorStatus, fmt.Errorf("status %d", a.status))
+	} else if x.isGRPCFailure(s.res) {
+		a.evaluateGRPC(s.res.Header)
 	}
 	x.outcome, a.call = outcome, call
 }
 
 // endHedging makes the attempt of got the current one of the exchange, and cancels the other one.
 func (x *exchange) endHedging(h *hedging, got sent) {
-	won, call := got.attempt == h.second, h.first.call
+	won, call := got.attempt == h.second && got.isUsable(), h.first.call
 	x.tried = append(x.tried[:len(x.tried)-1], h.loser.lease.Endpoint) // a retry adds the endpoint of the current attempt
 	x.attempt = got.attempt
 	x.attempt.call, x.attempt.holdsBack = call.WithFault(x.attempt.fault != nil), x.retries.Remaining() > 0 && x.route.Endpoints.HasOthers()
@@ -200,20 +212,24 @@ func (x *exchange) endHedging(h *hedging, got sent) {
 	h.loser.call, h.loser.reported = breaker.Call{}, true
 	h.loser.setReturned()
 	h.loser.cancel(errHedged)
-	if h.pending {
-		h.drained = make(chan struct{})
-		go func() {
-			defer close(h.drained)
-			late := <-h.results
-			late.discard()
-		}()
+	if !h.pending {
+		h.loser.lease.Release()
+		return
 	}
+	h.drained = make(chan struct{})
+	go func() { // the response that is used may be an endless stream
+		defer close(h.drained)
+		late := <-h.results
+		late.discard()
+		h.loser.trace.ResponseEnded()
+		h.loser.lease.Release()
+	}()
 }
 
 // finishHedging ends the attempt whose response was not used, after the context of the exchange has ended.
 func (x *exchange) finishHedging() {
 	h := x.hedging
-	if h == nil {
+	if h == nil || h.loser == nil { // after a panic, no loser may be known
 		return
 	}
 	if h.drained != nil {

@@ -61,10 +61,22 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 // allowNext asks the breaker to admit the attempt after a. If the failure of a is held back, the next attempt has its call: the breaker
 // is told how the last attempt ended, which is what the client sees.
 func (a *attempt) allowNext() (breaker.Call, error) {
-	if a.heldBack > 0 {
-		return a.call, nil
+	switch {
+	case a.heldBack == 0:
+		return a.x.allow()
+	case a.admissionEnded():
+		return breaker.Call{State: events.Open}, breaker.ErrOpen
 	}
-	return a.x.allow()
+	return a.call, nil
+}
+
+// admissionEnded reports whether the breaker has opened since it admitted the attempt, and would reject it now.
+func (a *attempt) admissionEnded() bool {
+	x := a.x
+	if x.route.Config.Breaker.Mode != "enforce" {
+		return false
+	}
+	return x.route.IsOpen(x.r.Header) || a.call.State == events.Closed && x.route.Service.Breaker.State() == events.HalfOpen
 }
 
 // withdrawNext gives back what allowNext has returned.

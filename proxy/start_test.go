@@ -44,6 +44,7 @@ func routeConfig(upstream string, keys ...string) string {
 type proxyOptions struct {
 	logger   *slog.Logger     // nil: discards the log
 	access   events.AccessLog // nil: requests are not logged
+	tracer   events.Tracer    // nil: requests are not traced
 	instance string
 }
 
@@ -68,7 +69,7 @@ func startProxy(t testing.TB, text string, o proxyOptions) *testProxy {
 	}
 	p := &testProxy{address: listener.Addr().String(), recorded: newRecorder()}
 	p.Server = proxy.New(proxy.Config{
-		Bus: new(events.Bus), Observers: p.recorded, Access: o.access, Logger: o.logger, Instance: o.instance,
+		Bus: new(events.Bus), Observers: p.recorded, Access: o.access, Tracer: o.tracer, Logger: o.logger, Instance: o.instance,
 	})
 	c := parse(t, strings.ReplaceAll(text, "SELF", p.address))
 	if err := p.Apply(c); err != nil {
