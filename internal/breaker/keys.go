@@ -89,6 +89,22 @@ func (b *Breaker) ObserveSuccesses(n int, at time.Time) {
 	}
 }
 
+// ignoring is the engine of calls whose results do not count any more.
+var ignoring engine
+
+// LateCall returns a Call for one of which the breaker has not been asked, because it was settled when the call began. If it is not
+// closed any more, reports on it are those on a call of an earlier state.
+func (b *Breaker) LateCall() Call {
+	if b.current.Load().state == events.Closed {
+		call, err := b.Allow()
+		if err == nil && call.State == events.Closed {
+			return call
+		}
+		call.Withdraw()
+	}
+	return Call{State: events.Closed, breaker: b, engine: &ignoring, report: func(error) {}}
+}
+
 // keyedResults are the keys of the latest failures and slow calls of a closed state. The zero value has none. It is guarded by
 // gobreaker's lock.
 type keyedResults struct {

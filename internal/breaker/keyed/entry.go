@@ -111,15 +111,14 @@ func (k *Breakers) remove(e *entry) {
 	}
 }
 
-// makeBreaker returns the entry's breaker, which it makes if there is none, after it has counted the pending successes. It returns nil
-// if the entry has been removed without ever having had one.
+// makeBreaker returns the entry's breaker, which it makes if there is none. It returns nil if the entry has been removed without
+// ever having had one.
 func (e *entry) makeBreaker() *breaker.Breaker {
-	if b := e.breaker.Load(); b != nil && e.pending.Load() == 0 {
+	if b := e.breaker.Load(); b != nil {
 		return b
 	}
 	e.of.mu.Lock()
 	defer e.of.mu.Unlock()
-	e.flush()
 	return e.makeBreakerLocked()
 }
 
@@ -133,13 +132,18 @@ func (e *entry) makeBreakerLocked() *breaker.Breaker {
 	return b
 }
 
-// handleEvent handles an event of the breaker, whose lock is held.
+// handleEvent handles an event of the breaker, whose lock is held. The next closed state counts anew.
 func (e *entry) handleEvent(event events.Event) {
 	switch event := event.(type) {
 	case events.StateChanged:
-		e.quiet.Store(false)
+		e.reset()
 		e.of.stateChanged(event)
 	case events.Forced:
-		e.quiet.Store(false)
+		e.reset()
 	}
+}
+
+func (e *entry) reset() {
+	e.quiet.Store(false)
+	e.pending.Store(0)
 }

@@ -24,12 +24,14 @@ func (r *report) MakeRevocable(clientWait func() time.Duration) {
 
 // Success implements breaker.Reporter.
 func (r *report) Success(took time.Duration) {
+	r.entry.flushPending()
 	r.call.Success(took)
 	r.entry.settle()
 }
 
 // Abandon implements breaker.Reporter.
 func (r *report) Abandon(took time.Duration) {
+	r.entry.flushPending()
 	r.call.Abandon(took)
 	r.entry.settle()
 }
@@ -50,6 +52,7 @@ func (e *entry) settle() {
 
 // Failure implements breaker.Reporter.
 func (r *report) Failure(f *events.Failure, took time.Duration) {
+	r.entry.flushPending()
 	r.call.Failure(f, took)
 	r.entry.quiet.Store(false)
 }
@@ -96,19 +99,11 @@ func (e *entry) Abandon(took time.Duration) {
 // Withdraw implements breaker.Reporter.
 func (e *entry) Withdraw() {}
 
-// lateReport returns a report of a call of which the breaker was not asked. It has no effect if the breaker has opened since.
+// lateReport returns a report of a call of which the breaker was not asked.
 func (e *entry) lateReport() *report {
 	r := &report{entry: e}
-	b := e.makeBreaker()
-	if b == nil {
-		return r
-	}
-	switch call, err := b.Allow(); {
-	case err != nil:
-	case call.State != events.Closed:
-		call.Withdraw()
-	default:
-		r.call = call
+	if b := e.makeBreaker(); b != nil {
+		r.call = b.LateCall()
 	}
 	return r
 }
@@ -128,6 +123,15 @@ func (e *entry) flushOld(at time.Time) {
 	case n >= maxPending || at.Sub(e.pendingSince) >= e.of.policy.Window/pendingSteps:
 		e.flush()
 		e.pendingSince = at
+	}
+}
+
+// flushPending counts the pending successes.
+func (e *entry) flushPending() {
+	if e.pending.Load() > 0 {
+		e.of.mu.Lock()
+		defer e.of.mu.Unlock()
+		e.flush()
 	}
 }
 
