@@ -46,6 +46,9 @@ type ejection struct {
 	checkFailures int // of health checks, consecutive
 }
 
+// Ejected reports whether the endpoint gets no requests, except for a trial.
+func (e *Endpoint) Ejected() bool { return e.ejected.Load() }
+
 // acquire adds a set that has the endpoint.
 func (e *Endpoint) acquire() { e.sets.Acquire(func() { e.removed.Store(false) }) }
 

@@ -132,12 +132,9 @@ func (rt *Route) deliver(ctx context.Context, d *Delivery, call breaker.Call) (D
 
 // pickForDelivery returns a lease on the endpoint for a delivery, or a result with an error if no endpoint is known in time.
 func (rt *Route) pickForDelivery(ctx context.Context) (balance.Lease, deliveryResult) {
-	ctx, cancel := context.WithTimeout(ctx, rt.Config.Timeout)
-	defer cancel()
-	lease, err := rt.Endpoints.Pick(ctx)
+	lease, err := rt.pick(ctx, rt.Config.Timeout)
 	if err != nil {
-		class := upstream.Classify(err, upstream.NotConnected)
-		return lease, deliveryResult{failure: rt.failureOf(&upstream.Error{ErrorClass: class, Err: err}), err: err, problem: class.RequestProblem}
+		return lease, deliveryResult{failure: rt.failureOf(err), err: err, problem: err.RequestProblem}
 	}
 	return lease, deliveryResult{}
 }

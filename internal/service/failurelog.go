@@ -28,6 +28,13 @@ func (l *failureLog) logFailure(logger *slog.Logger, service string, f *events.F
 	}
 }
 
+// logCheck logs the failure of a health check of an endpoint.
+func (l *failureLog) logCheck(logger *slog.Logger, service, endpoint string, f *events.Failure) {
+	if omitted, due := l.due(); due {
+		logger.Warn("health check failed", "service", service, "endpoint", endpoint, "type", f.Type, "detail", f.Detail, "omitted", omitted)
+	}
+}
+
 // logLocalError logs a request that failed because this machine lacked a resource.
 func (l *failureLog) logLocalError(logger *slog.Logger, service string, kind events.LocalError, err error) {
 	if omitted, due := l.due(); due {

@@ -166,6 +166,7 @@ func (m *Manager) activate(r *Route) {
 		m.config.Breakers.Add(service.Name, service.Breaker)
 	}
 	service.restartProber(r)
+	service.updateHealthChecker(r)
 	if !r.Config.MaxInFlight.Auto {
 		service.learntLimit.Reset()
 	}

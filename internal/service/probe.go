@@ -3,11 +3,11 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
 
+	"cbproxy/internal/balance"
 	"cbproxy/internal/events"
 	"cbproxy/internal/fault"
 	"cbproxy/internal/healthcheck"
@@ -32,7 +32,7 @@ func (s *Service) restartProber(r *Route) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &prober{route: r, check: r.healthCheck(), cancel: cancel}
+	p := &prober{route: r, check: r.newCheck(r.evaluateProbe), cancel: cancel}
 	p.done.Go(func() { p.run(ctx) })
 	s.prober = p
 }
@@ -72,7 +72,8 @@ func (p *prober) probeOnce(ctx context.Context) {
 	}
 	start := time.Now()
 	injected := service.Faults.Draw(nil)
-	kind, err := p.send(ctx, injected)
+	lease, kind, err := p.send(ctx, injected)
+	defer lease.Release()
 	var later *retryLaterError
 	switch {
 	case errors.As(err, &later):
@@ -84,6 +85,7 @@ func (p *prober) probeOnce(ctx context.Context) {
 	}
 	service.Observer.Probed(err == nil)
 	if err == nil {
+		lease.Succeeded()
 		call.Success(time.Since(start))
 		return
 	}
@@ -92,42 +94,36 @@ func (p *prober) probeOnce(ctx context.Context) {
 		detail += "health check: "
 	}
 	f := &events.Failure{Time: time.Now(), Type: kind, Detail: sanitize.Truncate(detail+injected.Describe(err.Error()), MaxFailureDetail)}
+	if injected == nil { // otherwise no endpoint is the cause
+		lease.Failed(f)
+	}
 	service.Observer.Failed(kind, 1)
 	service.failures.logFailure(p.route.Logger, service.Name, f)
 	call.Failure(f, time.Since(start))
 }
 
-// send sends the probe's request, into which a fault may be injected. It returns the type of the upstream's failure, or "" with an
-// error that counts neither as a success nor as a failure.
-func (p *prober) send(ctx context.Context, injected *fault.Fault) (events.ErrorType, error) {
+// send sends the probe's request to one endpoint, on which it returns the lease. A fault may be injected. It returns the type of the
+// upstream's failure, or "" with an error that counts neither as a success nor as a failure.
+//
+// The endpoint is one that is not ejected or, unless health checks decide that, one whose ejection has ended: while the breaker is
+// half-open no client's request could try it, and it may be the only one that has recovered.
+func (p *prober) send(ctx context.Context, injected *fault.Fault) (balance.Lease, events.ErrorType, error) {
 	rt := p.route
-	lease, pickErr := rt.Endpoints.Pick(ctx)
-	if pickErr != nil {
-		return rt.failureOf(&upstream.Error{ErrorClass: upstream.Classify(pickErr, upstream.NotConnected), Err: pickErr}), pickErr
+	lease, err := rt.pick(ctx, p.check.Timeout)
+	if err != nil {
+		return lease, rt.failureOf(err), err
 	}
-	defer lease.Release()
 	lease.Pool.DiscardConnections() // connections from before the failure must not decide recovery
 	if err := p.check.Do(ctx, lease.Pool, lease.Target, upstream.DoOptions{RoundTrip: injected.RoundTrip}); err != nil {
-		return rt.failureOf(err), err
+		return lease, rt.failureOf(err), err
 	}
-	return "", nil
+	return lease, "", nil
 }
 
-// healthCheck returns the check of breaker.probe.
-func (rt *Route) healthCheck() *healthcheck.Check {
-	c := &rt.Config.Breaker.Probe
-	return &healthcheck.Check{Path: c.Path, GRPC: c.GRPC, Timeout: c.Timeout, Via: rt.Via, Evaluate: rt.evaluateProbe}
-}
-
-// evaluateProbe evaluates the status of a response to a probe. Statuses up to 399 are successes, unless the configuration says otherwise.
+// evaluateProbe evaluates the status of a response to a probe.
 func (rt *Route) evaluateProbe(status int, header http.Header) (upstream.ErrorClass, error) {
-	switch class, until := rt.ClassifyStatus(status, header.Get("Retry-After")); {
-	case class == StatusRetryAfter:
+	if class, until := rt.ClassifyStatus(status, header.Get("Retry-After")); class == StatusRetryAfter {
 		return upstream.ErrorClass{}, &retryLaterError{until}
-	case class == StatusIgnored:
-		return upstream.ErrorClass{}, fmt.Errorf("status %d is ignored", status)
-	case class == StatusFailure || status > 399:
-		return upstream.ErrorClass{Failure: events.ErrorStatus}, fmt.Errorf("status %d", status)
 	}
-	return upstream.ErrorClass{}, nil
+	return rt.evaluateCheck(status, header)
 }

@@ -31,11 +31,12 @@ type Service struct {
 	probeSignal chan struct{} // has a capacity of 1; a value makes the prober check whether the breaker is half-open
 
 	// What the current configuration uses. Guarded by Manager.mu.
-	endpoints *balance.Set     // nil: the service has not been activated yet
-	chain     *fallbacks.Chain // nil: no fallback
-	keys      *keyed.Breakers  // nil: requests are not judged by key
-	keyHeader string           // of keys
-	prober    *prober          // nil: clients' requests are the probes
+	endpoints     *balance.Set     // nil: the service has not been activated yet
+	chain         *fallbacks.Chain // nil: no fallback
+	keys          *keyed.Breakers  // nil: requests are not judged by key
+	keyHeader     string           // of keys
+	prober        *prober          // nil: clients' requests are the probes
+	healthChecker *healthChecker   // nil: endpoints are not checked
 }
 
 // handleEvent handles an event of the breaker. It is called under the breaker's lock.
@@ -89,8 +90,9 @@ func (s *Service) wakeProber() {
 	}
 }
 
-// close ends the prober, the breaker and the faults, the latter for a cause.
+// close ends the health checks, the prober, the breaker and the faults, the latter for a cause.
 func (s *Service) close(cause events.FaultCause) {
+	s.healthChecker.close()
 	s.prober.close()
 	s.Faults.Close(cause)
 	s.Breaker.Close()
