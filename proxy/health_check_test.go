@@ -237,17 +237,17 @@ func TestRecoveryProbeUsesHealthyEndpoint(t *testing.T) {
 	}
 }
 
-// Without health checks, a probe for recovery also tries an endpoint whose ejection has ended: no request can, and the other endpoint may
-// never recover.
+// Without health checks, a probe for recovery also tries an endpoint whose ejection has ended, as no request can. If it fails, the next
+// probe tries another one.
 func TestRecoveryProbeTriesEjectedEndpoint(t *testing.T) {
-	var repaired atomic.Bool
+	var broken atomic.Bool
 	a := wrapCheckedUpstream(t, func(h http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			if repaired.Load() {
-				h(w, r)
+			if broken.Load() {
+				w.WriteHeader(503)
 				return
 			}
-			w.WriteHeader(503)
+			h(w, r)
 		}
 	})
 	b := wrapCheckedUpstream(t, func(http.HandlerFunc) http.HandlerFunc {
@@ -256,9 +256,10 @@ func TestRecoveryProbeTriesEjectedEndpoint(t *testing.T) {
 	text := strings.Replace(checkedRoute("fail_max: 1, time: 1ms", a, b), "always: true,", "", 1)
 	text = strings.Replace(text, "breaker: {", "breaker: {fail_max: 5, recovery_timeout: 10ms, ", 1)
 	server, address, _ := start(t, text)
-	waitForState(t, server.Breaker("svc"), events.Closed)
+	waitFor(t, "the endpoint is ejected", func() bool { get(t, "http://"+address+"/svc"); return endpoint(server, 1).State == events.EndpointEjected })
+	broken.Store(true)
 	waitFor(t, "the breaker opens", func() bool { get(t, "http://"+address+"/svc"); return server.Breaker("svc").State() == events.Open })
-	repaired.Store(true)
+	broken.Store(false)
 	waitForState(t, server.Breaker("svc"), events.Closed)
 }
 

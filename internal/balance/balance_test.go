@@ -164,6 +164,7 @@ func TestEndpointIsEjectedAndTried(t *testing.T) {
 					t.Fatalf("%s: the request after the ejection went to %s", name, got)
 				}
 			}
+			s.call(b) // the request after a failed trial is none
 			time.Sleep(4 * 30 * time.Second)
 			if s.call() != b || len(s.ejected()) > 0 {
 				t.Fatalf("%s: after a trial that succeeded, %v are ejected", name, s.ejected())
@@ -218,6 +219,24 @@ func TestOnlyOneRequestIsTheTrial(t *testing.T) {
 	})
 }
 
+// A half-open breaker sends one request at a time, less often than a short ejection ends: not each of them is a trial.
+func TestNoTrialAfterFailedTrial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newService(t, balance.Policy{Name: "round_robin", FailMax: 1, Time: time.Second, MaxRatio: 0.5}, "http://a", "http://b").start()
+		defer s.Close()
+		for s.call("http://b") != "http://b" {
+		}
+		var got []string
+		for range 4 {
+			time.Sleep(time.Minute)
+			got = append(got, s.call("http://b"))
+		}
+		if want := []string{"http://b", "http://a", "http://b", "http://a"}; !slices.Equal(got, want) {
+			t.Errorf("requests to %v, want %v", got, want)
+		}
+	})
+}
+
 // A retry is sent to another endpoint, and is never a trial.
 func TestRetryGoesToAnotherEndpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -240,7 +259,8 @@ func TestRetryGoesToAnotherEndpoint(t *testing.T) {
 			}
 		}
 		for len(s.ejected()) == 0 {
-			s.call(b)
+			failed = s.pick(endpoints[0], endpoints[2])
+			failed.Failed(failure)
 		}
 		time.Sleep(time.Hour)
 		for range 50 {

@@ -65,10 +65,16 @@ func (s *Set) dueForTrial(list []*Endpoint) *Endpoint {
 	}
 	now := time.Now()
 	if now.UnixNano() < s.trialAt.Load() {
+		if s.group.afterFailedTrial.Load() {
+			s.group.afterFailedTrial.Store(false)
+		}
 		return nil
 	}
 	s.group.mu.Lock()
 	defer s.group.mu.Unlock()
+	if s.group.afterFailedTrial.Swap(false) {
+		return nil
+	}
 	for _, e := range list {
 		if e.ejected.Load() && !e.onTrial && !now.Before(e.until) {
 			e.onTrial = true
@@ -98,6 +104,7 @@ func (s *Set) endTrial(e *Endpoint, f *events.Failure) {
 	case f == nil:
 		s.reinstate(e, events.EndpointRecovered)
 	default:
+		s.group.afterFailedTrial.Store(true)
 		s.ejectLocked(e, events.EndpointTrialFailed, f)
 	}
 }

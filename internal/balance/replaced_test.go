@@ -53,6 +53,7 @@ func TestFailuresOfAnEarlierConfiguration(t *testing.T) {
 		trial.Failed(failure)
 		trial.Release()
 		previous.Close()
+		s.call(b) // the request after a failed trial is none
 		time.Sleep(time.Minute)
 		if got := s.call(); got != b || len(s.ejected()) > 0 {
 			t.Errorf("the second trial went to %s, and %v are ejected", got, s.ejected())

@@ -62,6 +62,9 @@ type group struct {
 	// current is the set that was started last. It alone ejects endpoints and ends ejections: requests that use an earlier set may report
 	// the outcomes of their attempts after it has been replaced.
 	current *Set
+	// afterFailedTrial makes the next request use an endpoint that is not ejected, even if a trial is due again. A half-open breaker sends
+	// one request at a time: it could be the trial of the same dead endpoint for ever, if ejections are short.
+	afterFailedTrial atomic.Bool
 }
 
 // New returns the set of a configuration that follows the one of previous, which may be nil. Endpoints that both have stay the same, as
