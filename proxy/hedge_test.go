@@ -54,16 +54,21 @@ func until(r *http.Request, event <-chan struct{}) {
 // wantQuiet waits until no attempt is in flight at an endpoint, and checks the sum of the endpoints' consecutive failures.
 func wantQuiet(t *testing.T, server *proxy.Server, failures int) {
 	t.Helper()
+	if failed := wantNoneInFlight(t, server); failed != failures {
+		t.Errorf("%d consecutive failures of endpoints, want %d", failed, failures)
+	}
+}
+
+// wantNoneInFlight waits until no attempt is in flight at an endpoint, and returns the sum of the endpoints' consecutive failures.
+func wantNoneInFlight(t *testing.T, server *proxy.Server) (failures int) {
+	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		inFlight, failed := int64(0), 0
 		for _, e := range server.Endpoints("svc") {
 			inFlight, failed = inFlight+e.InFlight, failed+e.FailCounter
 		}
 		if inFlight == 0 {
-			if failed != failures {
-				t.Errorf("%d consecutive failures of endpoints, want %d", failed, failures)
-			}
-			return
+			return failed
 		}
 		if time.Now().After(limit) {
 			t.Fatalf("%d attempts are in flight", inFlight)
