@@ -4,13 +4,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"cbproxy/fallbacks"
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
+	"cbproxy/internal/response"
 	"cbproxy/internal/sse"
 	"cbproxy/internal/stream"
 )
@@ -25,27 +25,23 @@ type responseBody struct {
 	recorder           fallbacks.Recorder           // nil: the response is not recorded
 	watch              atomic.Pointer[stream.Watch] // applies the route's stream limits; nil: there are none
 	holding            bool                         // hold is running; not modified during a read
-	held               []byte                       // read before the header section is sent
-	heldErr            error                        // the error that came with held
+	held               response.Held                // read before the header section is sent
 	started            atomic.Bool                  // begin has been called; set after stream, which IsSilent reads on other goroutines
 	waitingForUpstream atomic.Bool                  // the body waits for the upstream: until the first bytes are sent to the client, and during each read
 	eof                atomic.Bool                  // the upstream's body has ended
 
-	measuresClientWait bool         // writeStart and writeTime are maintained
-	writeStart         atomic.Int64 // nanoseconds from the exchange's start to the write that is under way; 0: there is none
-	writeTime          atomic.Int64 // nanoseconds spent in completed writes
+	clientWait response.ClientWait // relative to the exchange's start; measured for probes
 }
 
 func (b *responseBody) begin(a *attempt, res *http.Response, recorder fallbacks.Recorder) {
 	b.attempt, b.res, b.body, b.recorder = a, res, res.Body, recorder
-	b.stream, b.events, b.held, b.heldErr = false, nil, nil, nil
+	b.stream, b.events, b.held = false, nil, response.Held{}
 	b.watch.Store(nil)
 	if a.x.route.UsesCallDuration {
 		a.headerTime = a.elapsedWithoutClient()
 	}
-	b.writeStart.Store(0)
-	b.writeTime.Store(0)
-	if b.measuresClientWait = a.call.State == events.HalfOpen; b.measuresClientWait {
+	isProbe := a.call.State == events.HalfOpen
+	if b.clientWait.Reset(isProbe); isProbe {
 		a.call = a.call.WithRevocablePermit(a.x.clientTime)
 	}
 	a.noteAnswer()
@@ -55,10 +51,11 @@ func (b *responseBody) begin(a *attempt, res *http.Response, recorder fallbacks.
 }
 
 func (b *responseBody) Read(p []byte) (int, error) {
-	if len(b.held) > 0 || b.heldErr != nil {
-		return b.readHeld(p)
+	if b.held.IsEmpty() {
+		return b.readUpstream(p)
 	}
-	return b.readUpstream(p)
+	b.waitingForUpstream.Store(false)
+	return b.held.Read(p)
 }
 
 func (b *responseBody) readUpstream(p []byte) (int, error) {
@@ -69,9 +66,9 @@ func (b *responseBody) readUpstream(p []byte) (int, error) {
 		watch.BeginRead()
 	}
 	b.waitingForUpstream.Store(true)
-	b.setClientWait(false)
+	b.clientWait.Set(false, x.began)
 	n, err := b.readTimed(p)
-	b.setClientWait(true)
+	b.clientWait.Set(true, x.began)
 	if b.stream {
 		watch.EndRead(p[:n])
 		x.ResetTimer(x.route.Config.IdleTimeout) // the client may take as long to read it
@@ -116,48 +113,17 @@ func (b *responseBody) readTimed(p []byte) (int, error) {
 	return n, err
 }
 
-// Sizes in bytes of what is read of a stream before its header section is sent.
-const (
-	heldBytes   = 4 << 10
-	minHeldRead = 512 // the smallest buffer of a read
-	// maxHeld is how much may be read before the first event.
-	maxHeld = 64 << 10
-)
-
 // hold reads the stream's first bytes, or with a first_event_timeout up to its first event, before its header section is sent. It
 // returns an error if the stream failed before that.
 func (b *responseBody) hold() error {
 	b.holding = true
 	defer func() { b.holding = false }()
-	b.held = make([]byte, 0, heldBytes)
-	for {
-		if cap(b.held)-len(b.held) < minHeldRead {
-			b.held = slices.Grow(b.held, heldBytes)
-		}
-		n, err := b.readUpstream(b.held[len(b.held):cap(b.held)])
-		b.held = b.held[:len(b.held)+n]
+	return b.held.Fill(func(p []byte) (int, error) {
+		n, err := b.readUpstream(p)
 		b.waitingForUpstream.Store(true) // nothing has been sent to the client
-		b.setClientWait(false)
-		begun := len(b.held) > 0 && !b.watch.Load().AwaitsFirstEvent()
-		switch {
-		case err == nil && !begun && len(b.held) < maxHeld:
-			continue
-		case err != nil && err != io.EOF && !begun:
-			return err
-		}
-		b.heldErr = err
-		return nil
-	}
-}
-
-func (b *responseBody) readHeld(p []byte) (int, error) {
-	b.waitingForUpstream.Store(false)
-	n := copy(p, b.held)
-	if b.held = b.held[n:]; len(b.held) > 0 {
-		return n, nil
-	}
-	b.held = nil
-	return n, b.heldErr
+		b.clientWait.Set(false, b.attempt.x.began)
+		return n, err
+	}, func() bool { return !b.watch.Load().AwaitsFirstEvent() })
 }
 
 // IsSilent implements response.Body: it reports whether the body is a stream that waits for the upstream. Safe for concurrent use.
@@ -177,29 +143,5 @@ func (b *responseBody) scan(p []byte, err error) {
 	if name != "" {
 		b.events = nil // at most one failure per stream
 		b.attempt.reportFailure(events.ErrorSSE, fmt.Errorf("server-sent event %q", name))
-	}
-}
-
-// clientWait returns how long the exchange has waited for the client to take what has been read, if that is measured. now is the
-// time since the exchange's start. Safe for concurrent use.
-func (b *responseBody) clientWait(now time.Duration) time.Duration {
-	waited := time.Duration(b.writeTime.Load())
-	if since := b.writeStart.Load(); since != 0 {
-		waited += max(now-time.Duration(since), 0)
-	}
-	return waited
-}
-
-// setClientWait records that the exchange waits for the client from now on, or no longer.
-func (b *responseBody) setClientWait(waiting bool) {
-	if !b.measuresClientWait {
-		return
-	}
-	now := int64(time.Since(b.attempt.x.began))
-	if since := b.writeStart.Swap(0); since != 0 {
-		b.writeTime.Add(now - since)
-	}
-	if waiting {
-		b.writeStart.Store(now)
 	}
 }

@@ -1,4 +1,5 @@
-// Package response delays the header section of a response, so that one that breaks off early can be replaced.
+// Package response has parts of the forwarding of a response: it delays the header section, so that a response that breaks off early can be
+// replaced, and measures how long the client takes.
 package response
 
 import (
