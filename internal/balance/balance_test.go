@@ -301,12 +301,12 @@ func TestFailuresInARow(t *testing.T) {
 	s := newService(t, policy("round_robin"), a, b).start()
 	defer s.Close()
 	for range 20 {
-		for range 4 {
-			s.call(b)
+		for s.Status()[1].FailCounter < 4 {
 			s.call(b)
 		}
-		s.call()
-		s.call()
+		for s.Status()[1].FailCounter > 0 {
+			s.call()
+		}
 		for range 2 {
 			neutral := s.pick()
 			neutral.Release()

@@ -73,6 +73,7 @@ func (l *Lease) Succeeded() {
 	if l.set == nil {
 		return
 	}
+	l.set.setCareful(false)
 	if l.failures.Load() != 0 {
 		l.failures.Store(0)
 	}
@@ -85,8 +86,11 @@ func (l *Lease) Succeeded() {
 // StreamStarted reports that the endpoint has begun an answer that may have no end. The failures in a row stay, as the rest of the answer
 // may fail, but a trial has succeeded.
 func (l *Lease) StreamStarted() {
-	if l.trial {
+	switch {
+	case l.trial:
 		l.Succeeded()
+	case l.set != nil:
+		l.set.setCareful(false)
 	}
 }
 
@@ -97,6 +101,7 @@ func (l *Lease) Failed(f *events.Failure) {
 	}
 	l.lastFailure.Store(f)
 	n := l.failures.Add(1)
+	l.set.setCareful(true)
 	if f.Type == events.ErrorConnect {
 		l.set.resolveSoon()
 	}

@@ -53,6 +53,7 @@ type Set struct {
 	list    atomic.Pointer[[]*Endpoint] // replaced with group.mu held
 	trialAt atomic.Int64                // when the next trial is due, in nanoseconds since 1970; written with group.mu held
 	turn    atomic.Uint64               // of roundRobin
+	careful atomic.Bool                 // see preferHealthy
 	running bool                        // between Start and Close; guarded by group.mu
 }
 
@@ -144,11 +145,41 @@ func (s *Set) Pick(ctx context.Context, tried ...*Endpoint) (Lease, error) {
 			return s.lease(e, true), nil
 		}
 	}
-	usable := usableOf(list, tried)
-	if usable.count() == 1 {
-		return s.lease(list[usable.at(0)], false), nil
+	usable := s.preferHealthy(list, usableOf(list, tried))
+	e := list[usable.at(0)]
+	if usable.count() > 1 {
+		e = s.choose(s, list, usable)
 	}
-	return s.lease(s.choose(s, list, usable), false), nil
+	if e.failures.Load() > 0 {
+		s.setCareful(true)
+	}
+	return s.lease(e, false), nil
+}
+
+// preferHealthy returns usable without the endpoints whose latest attempts have failed, if the latest attempt of the service has failed or
+// went to one of those, and if others are left. So an endpoint that may be dead gets its next request after a success elsewhere: when
+// several endpoints die at once, they are ejected before the service fails so often in a row that its breaker opens.
+func (s *Set) preferHealthy(list []*Endpoint, usable indexes) indexes {
+	if !s.careful.Load() {
+		return usable
+	}
+	var healthy indexes
+	for i, e := range list {
+		if e.failures.Load() == 0 {
+			healthy.add(i)
+		}
+	}
+	if healthy &= usable; healthy.count() > 0 {
+		return healthy
+	}
+	return usable
+}
+
+// setCareful writes only if that changes something: most attempts succeed.
+func (s *Set) setCareful(careful bool) {
+	if s.careful.Load() != careful {
+		s.careful.Store(careful)
+	}
 }
 
 // usableOf returns the endpoints that are not ejected and not in tried. If there is none, it returns those but the latest one in tried,
