@@ -13,7 +13,9 @@ import (
 func (b *responseBody) watchStream() {
 	c, h := &b.attempt.x.route.Config.Stream, b.res.Header
 	limits := stream.Limits{FirstEvent: c.FirstEventTimeout, MinRate: c.MinBytesPerSecond, Window: c.Window}
-	b.watch.Store(stream.NewWatch(limits, stream.FormatOf(h.Get("Content-Type"), h["Content-Encoding"] != nil), b.attempt.x))
+	if limits.Any() {
+		b.watch.Store(stream.NewWatch(limits, stream.FormatOf(h.Get("Content-Type"), h["Content-Encoding"] != nil), b.attempt.x))
+	}
 }
 
 // StreamClock implements stream.Env.

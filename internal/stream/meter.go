@@ -26,6 +26,9 @@ type Limits struct {
 	Window  time.Duration
 }
 
+// Any reports whether there is a limit.
+func (l Limits) Any() bool { return l.FirstEvent > 0 || l.MinRate > 0 }
+
 // Clock holds times that only increase, at one moment.
 type Clock struct {
 	// Now is the time since some moment before the stream began.

@@ -25,11 +25,8 @@ type Watch struct {
 	meter *Meter
 }
 
-// NewWatch returns the Watch of a stream whose header section has arrived now; nil if the limits limit nothing.
+// NewWatch returns the Watch of a stream whose header section has arrived now.
 func NewWatch(l Limits, f Format, env Env) *Watch {
-	if l.FirstEvent == 0 && l.MinRate == 0 {
-		return nil
-	}
 	return &Watch{env: env, meter: NewMeter(l, f, env.StreamClock())}
 }
 
