@@ -139,3 +139,14 @@ type CacheStats struct {
 
 // BreakerReporter is implemented by inline strategies that have a circuit breaker of their own.
 type BreakerReporter interface{ BreakerState() events.State }
+
+// RecordBody ends the recording of a response. parts are the last parts of its body. r may be nil.
+func RecordBody(r Recorder, parts ...[]byte) {
+	if r == nil {
+		return
+	}
+	for _, part := range parts {
+		r.Write(part)
+	}
+	r.Done()
+}

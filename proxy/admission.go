@@ -44,7 +44,7 @@ func (x *exchange) admit() (call breaker.Call, err error, ok bool) {
 // Safe for concurrent use.
 func (x *exchange) clientTime() time.Duration {
 	now := time.Since(x.began)
-	waited := x.download.clientWait.Total(now)
+	waited := x.download.ClientWait(now)
 	if !x.upload.Arrived() {
 		waited += x.upload.ClientWait(now)
 	}

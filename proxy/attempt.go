@@ -103,7 +103,7 @@ func (a *attempt) reportSuccess() {
 	if a.reported {
 		return
 	}
-	if !a.x.download.started.Load() {
+	if !a.x.download.Started() {
 		a.noteAnswer()
 	}
 	a.reported = true

@@ -84,7 +84,7 @@ func (a *attempt) classifyTransportError(err error) {
 	case a.x.WasPaused(): // the upstream may have closed a connection from which nothing was read
 		a.reportLocalFailure(events.LocalPause, err)
 	case a.cancelledAtDeadline(err):
-		if a.x.callerDeadlineTooShort() {
+		if a.x.grpc.DeadlineTooShort() {
 			a.requestProblem = problem.ByReason(events.ReasonTimeout)
 			a.reportCancelled()
 			return
@@ -109,13 +109,13 @@ func (a *attempt) connSilentSinceStart() bool {
 }
 
 // cancelledAtDeadline reports whether err is the upstream's cancellation of a call whose deadline, which it knows from
-// grpc-timeout, has passed or is about to. A deadline below minCallerDeadline may have passed before the call reached the upstream.
+// grpc-timeout, has passed or is about to. A very short deadline may have passed before the call reached the upstream.
 func (a *attempt) cancelledAtDeadline(err error) bool {
 	x := a.x
-	if !x.callerDeadlineApplies() || !strings.Contains(err.Error(), "CANCEL") {
+	if !x.grpc.DeadlineApplies() || !strings.Contains(err.Error(), "CANCEL") {
 		return false
 	}
-	return x.callerDeadlineTooShort() || x.callerDeadlineNear()
+	return x.grpc.DeadlineTooShort() || x.grpc.DeadlineNear()
 }
 
 // reportClientFault reports an attempt whose client is gone, or has sent a malformed body or none in time. It counts neither as a
@@ -173,8 +173,8 @@ func (a *attempt) cause() error {
 // caller's clock may be a little ahead.
 func (a *attempt) leftAtDeadline() bool {
 	x := a.x
-	return context.Cause(a) == context.Canceled && a.status == 0 && x.callerDeadlineApplies() &&
-		!x.callerDeadlineTooShort() && x.callerDeadlineNear() && !x.WasPaused()
+	return context.Cause(a) == context.Canceled && a.status == 0 && x.grpc.DeadlineApplies() &&
+		!x.grpc.DeadlineTooShort() && x.grpc.DeadlineNear() && !x.WasPaused()
 }
 
 // resetByStallingClient reports whether a reset is caused by a client that is slow to send its body. If the

@@ -67,27 +67,16 @@ func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) e
 	switch {
 	case res.Body == http.NoBody:
 		a.reportSuccess()
-		recordBody(recorder)
+		fallbacks.RecordBody(recorder)
 		return nil
 	case readsWhole:
 		return a.readWhole(res, recorder)
 	case stream:
 		return a.evaluateStream(res, recorder)
 	}
-	x.download.begin(a, res, recorder)
+	x.download.begin(a, res, recorder, false)
 	res.Body = &x.download
 	return nil
-}
-
-// recordBody ends the recording of a response. parts are the last parts of its body.
-func recordBody(recorder fallbacks.Recorder, parts ...[]byte) {
-	if recorder == nil {
-		return
-	}
-	for _, part := range parts {
-		recorder.Write(part)
-	}
-	recorder.Done()
 }
 
 // isStream reports whether a response has no Content-Length or is an event stream. Such a response is forwarded as it arrives.
@@ -98,8 +87,7 @@ func isStream(res *http.Response) bool {
 // evaluateStream prepares the evaluation of a stream. From now on the timer is the stream's idle timeout.
 func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder) error {
 	x := a.x
-	x.download.begin(a, res, recorder)
-	x.download.stream = true
+	x.download.begin(a, res, recorder, true)
 	x.ResetTimer(x.route.Config.IdleTimeout)
 	x.idleTimerActive.Store(true)
 	x.download.watchStream()
@@ -107,14 +95,13 @@ func (a *attempt) evaluateStream(res *http.Response, recorder fallbacks.Recorder
 		x.download.events = sse.NewScanner(names)
 	}
 	if x.route.Config.StreamCommit == "first_byte" {
-		if err := x.download.hold(); err != nil {
+		if err := x.download.Hold(func() bool { return !x.download.watch.Load().AwaitsFirstEvent() }); err != nil {
 			return err
 		}
 	}
-	if x.outcome.State == events.HalfOpen && !x.download.watch.Load().AwaitsFirstEvent() {
-		a.reportSuccess() // a stream may have no end; its start counts, or its first event if there is a limit for it
+	if !x.download.watch.Load().AwaitsFirstEvent() {
+		a.streamBegun()
 	}
-	a.lease.StreamStarted()
 	res.Body = &x.download
 	return nil
 }
@@ -133,7 +120,7 @@ func (a *attempt) readWhole(res *http.Response, recorder fallbacks.Recorder) err
 	}
 	a.reportSuccess()
 	if a.failure == nil {
-		recordBody(recorder, b.Unread())
+		fallbacks.RecordBody(recorder, b.Unread())
 	}
 	res.Body = b
 	return nil
@@ -169,7 +156,7 @@ func (x *exchange) openTunnel(res *http.Response, c io.ReadWriteCloser) {
 	}
 	t := tunnel.New(config)
 	res.Body = t
-	x.server.tunnels.Add(1)
+	x.server.tunnels.Opened()
 	x.proxyResponded = true
 	x.tunnel.Store(t)
 	x.ResetTimer(idle)

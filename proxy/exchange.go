@@ -12,6 +12,7 @@ import (
 	"cbproxy/internal/balance"
 	"cbproxy/internal/breaker"
 	"cbproxy/internal/events"
+	"cbproxy/internal/grpc"
 	"cbproxy/internal/http1"
 	"cbproxy/internal/lifetime"
 	"cbproxy/internal/message"
@@ -42,8 +43,8 @@ type exchange struct {
 	// strip_prefix is set. upstreamPath is the rest.
 	strippedPrefix, upstreamPath string
 	began                        time.Time
-	grpc                         *grpcCall // nil: the request is not gRPC
-	isTest                       bool      // the client asks for the fallback; the request is not sent upstream and counts for nothing
+	grpc                         *grpc.Call // nil: the request is not gRPC
+	isTest                       bool       // the client asks for the fallback; the request is not sent upstream and counts for nothing
 
 	outcome events.Outcome
 	permits service.Permits // of the limits on requests in flight
@@ -110,7 +111,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, rt *service.Route
 	}
 	defer x.finish()
 	if r.ProtoMajor >= 2 {
-		x.grpc = grpcCallOf(r)
+		x.grpc = grpc.CallOf(r, x.began, rt.Config.Timeout)
 	}
 	if r.ContentLength != 0 {
 		x.prepareUpload(limits)
@@ -181,7 +182,7 @@ func (x *exchange) forward(call breaker.Call) {
 	if x.r.Header["Upgrade"] != nil {
 		out = &tunnel.Writer{ResponseWriter: x.w, Tunnel: x.tunnel.Load}
 	}
-	x.writer.Init(out, &x.download)
+	x.writer.Init(out, &x.download.Body)
 	x.server.proxy.ServeHTTP(&x.writer, in)
 	x.writer.Commit()
 }
@@ -235,7 +236,7 @@ func (x *exchange) endUpstreamRequest() {
 		x.finishHedging()
 	}
 	if x.tunnel.Load() != nil {
-		x.server.tunnels.Done()
+		x.server.tunnels.Closed()
 	}
 }
 

@@ -4,41 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
 	"cbproxy/internal/problem"
 )
-
-// grpcCall is a request that is a gRPC call.
-type grpcCall struct {
-	timeout time.Duration // of the caller; 0: none
-}
-
-// grpcCallOf returns a request of HTTP/2 as a gRPC call, nil if it is none.
-func grpcCallOf(r *http.Request) *grpcCall {
-	if !grpc.HasContentType(r.Header) {
-		return nil
-	}
-	c := new(grpcCall)
-	if t := r.Header["Grpc-Timeout"]; len(t) == 1 {
-		c.timeout, _ = grpc.ParseTimeout(t[0]) // a malformed one is sent on, for the upstream to reject
-	}
-	return c
-}
-
-// minCallerDeadline is the shortest timeout of a caller that counts as a failure of the upstream when it passes. Otherwise any
-// client could open a breaker with short timeouts.
-const minCallerDeadline = 100 * time.Millisecond
-
-// deadlineError returns the cause with which an exchange ends at the caller's deadline.
-func (c *grpcCall) deadlineError() error {
-	if c.timeout < minCallerDeadline {
-		return errDeadlineTooShort
-	}
-	return errDeadline
-}
 
 // isGRPCFailure reports whether res is a response without messages to a gRPC call, with a status that is a failure.
 func (x *exchange) isGRPCFailure(res *http.Response) bool {
@@ -69,7 +39,7 @@ func (a *attempt) evaluateGRPCEnd(res *http.Response) {
 // evaluateGRPCStatus evaluates the status of a gRPC response with a header section.
 func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string, header http.Header) {
 	a.x.outcome.GRPCStatus = code.String()
-	if code == grpc.DeadlineExceeded && a.x.callerDeadlineTooShort() {
+	if code == grpc.DeadlineExceeded && a.x.grpc.DeadlineTooShort() {
 		a.reportCancelled()
 		return
 	}
@@ -89,7 +59,7 @@ func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string, header http
 // grpcCodeFor returns the status code of a gRPC response in place of p.
 func (x *exchange) grpcCodeFor(p *problem.Problem) grpc.Code {
 	switch {
-	case p.Status() == http.StatusGatewayTimeout && x.callerDeadlineApplies():
+	case p.Status() == http.StatusGatewayTimeout && x.grpc.DeadlineApplies():
 		return grpc.DeadlineExceeded
 	case p.Status() == http.StatusRequestEntityTooLarge:
 		return grpc.ResourceExhausted

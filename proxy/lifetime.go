@@ -33,27 +33,14 @@ func (x *exchange) startTimer() {
 
 // timeout returns the time limit of the exchange: the route's timeout, or the gRPC caller's if that is shorter.
 func (x *exchange) timeout() time.Duration {
-	if x.callerDeadlineApplies() {
-		return x.grpc.timeout
+	if x.grpc.DeadlineApplies() {
+		return x.grpc.Timeout()
 	}
 	return x.route.Config.Timeout
 }
 
 // remaining returns what is left of the time limit.
 func (x *exchange) remaining() time.Duration { return x.timeout() - time.Since(x.began) }
-
-// callerDeadlineApplies reports whether the gRPC caller's timeout is shorter than the route's.
-func (x *exchange) callerDeadlineApplies() bool {
-	return x.grpc != nil && x.grpc.timeout > 0 && x.grpc.timeout < x.route.Config.Timeout
-}
-
-// callerDeadlineTooShort reports whether the gRPC caller's timeout is so short that its passing is no failure of the upstream.
-func (x *exchange) callerDeadlineTooShort() bool {
-	return x.callerDeadlineApplies() && x.grpc.timeout < minCallerDeadline
-}
-
-// callerDeadlineNear reports whether the caller's deadline has passed or is about to: clocks differ a little.
-func (x *exchange) callerDeadlineNear() bool { return time.Since(x.began) >= x.grpc.timeout*9/10 }
 
 // elapsedWithoutUpload returns how long the exchange has lasted, without the time in which it waited for the client's body.
 func (x *exchange) elapsedWithoutUpload() time.Duration {
@@ -82,7 +69,7 @@ func (x *exchange) expire() {
 	defer x.EndCallback()
 	// The state is read before the deadline, and set after it: if a read of the response has reset the timer meanwhile, it is not
 	// judged by the state that it has set.
-	writing := x.download.started.Load() && !x.download.waitingForUpstream.Load()
+	writing := x.download.IsWriting()
 	isStream := x.idleTimerActive.Load()
 	if !x.Expired() {
 		x.download.watch.Load().Check()
@@ -112,8 +99,11 @@ func (x *exchange) expire() {
 	case x.upload.IsSlow():
 		x.Cancel(errSlowClient)
 		x.upload.FailRead()
-	case x.callerDeadlineApplies():
-		x.Cancel(x.grpc.deadlineError())
+	case x.grpc.DeadlineTooShort():
+		x.Cancel(errDeadlineTooShort)
+		x.upload.FailRead()
+	case x.grpc.DeadlineApplies():
+		x.Cancel(errDeadline)
 		x.upload.FailRead()
 	default:
 		x.Cancel(errTimeout)

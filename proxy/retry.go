@@ -89,15 +89,15 @@ func (a *attempt) withdrawNext(call breaker.Call) {
 // limitRetries makes the timer limit the exchange again: after the header section of a stream it has been the idle timeout. The
 // returned function undoes that, for a response that is sent to the client after all.
 func (x *exchange) limitRetries() (undo func()) {
-	started, isStream := x.download.started.Load(), x.idleTimerActive.Load()
+	started, isStream := x.download.Started(), x.idleTimerActive.Load()
 	x.ResetTimer(x.remaining())
-	x.download.started.Store(false)
+	x.download.SetStarted(false)
 	x.idleTimerActive.Store(false)
 	return func() {
 		if isStream {
 			x.ResetTimer(x.route.Config.IdleTimeout)
 		}
-		x.download.started.Store(started)
+		x.download.SetStarted(started)
 		x.idleTimerActive.Store(isStream)
 	}
 }

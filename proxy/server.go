@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"sync"
 	"time"
 
 	"cbproxy/internal/breaker"
@@ -23,6 +22,7 @@ import (
 	"cbproxy/internal/requestlog"
 	"cbproxy/internal/response"
 	"cbproxy/internal/service"
+	"cbproxy/internal/tunnel"
 	"cbproxy/routes"
 )
 
@@ -53,7 +53,7 @@ type Server struct {
 	tracer           events.Tracer    // nil: requests are not traced
 	via              *message.Via
 	proxy            *httputil.ReverseProxy
-	tunnels          sync.WaitGroup // requests whose connections have been switched to another protocol
+	tunnels          tunnel.Group // requests whose connections have been switched to another protocol
 }
 
 // New returns a Server that answers 404 to every request until Apply is called.
@@ -77,16 +77,7 @@ func New(c Config) *Server {
 
 // DrainTunnels waits until no connection is switched to another protocol any more, or ctx is done. It is called after
 // http.Server.Shutdown, which does not wait for those.
-func (s *Server) DrainTunnels(ctx context.Context) error {
-	drained := make(chan struct{})
-	go func() { s.tunnels.Wait(); close(drained) }()
-	select {
-	case <-drained:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (s *Server) DrainTunnels(ctx context.Context) error { return s.tunnels.Drain(ctx) }
 
 // ServeHTTP serves one request of the data plane, whose path selects the route.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serveRequest(w, r, "") }

@@ -29,7 +29,7 @@ func (x *exchange) EndStream(err error) {
 	b := &x.download
 	b.attempt.cancel(err)
 	switch {
-	case !b.holding:
+	case !b.Holds():
 		x.upload.FailRead()
 	case x.retries == nil || !x.upload.Replayable():
 		x.stopUpload(events.ReasonTimeout)

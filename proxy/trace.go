@@ -50,7 +50,7 @@ func (a *attempt) endTrace() {
 		return
 	}
 	end := &a.trace.End
-	if end.Time.IsZero() || a == a.x.attempt && (a.x.download.stream || a.x.tunnel.Load() != nil) {
+	if end.Time.IsZero() || a == a.x.attempt && (a.x.download.IsStream() || a.x.tunnel.Load() != nil) {
 		end.Time = time.Now()
 	}
 	if end.Failure = a.failure; a.failure != nil {

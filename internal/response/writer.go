@@ -11,17 +11,11 @@ import (
 // headerDelay is how long the header section of a stream without a first byte is held back: most early ends come sooner.
 const headerDelay = 10 * time.Millisecond
 
-// Body is the body of the response that a Writer sends.
-type Body interface {
-	// IsSilent reports whether the body is a stream that waits for the upstream. It is called on any goroutine.
-	IsSilent() bool
-}
-
 // Writer is the http.ResponseWriter of an upstream's response. It holds back the status and the header section until there is a byte
 // of the body, a stream has been silent for headerDelay, or Commit is called. Init must be called first. Safe for concurrent use.
 type Writer struct {
 	http.ResponseWriter
-	body Body
+	body *Body
 
 	mu          sync.Mutex // guards the fields below, and the use of ResponseWriter until the header section is sent
 	status      int        // that is held back; 0: there is none
@@ -31,7 +25,7 @@ type Writer struct {
 }
 
 // Init makes w a Writer to out of a response with the given body.
-func (w *Writer) Init(out http.ResponseWriter, body Body) { w.ResponseWriter, w.body = out, body }
+func (w *Writer) Init(out http.ResponseWriter, body *Body) { w.ResponseWriter, w.body = out, body }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *Writer) WriteHeader(status int) {
