@@ -256,7 +256,10 @@ func TestRecoveryProbeTriesEjectedEndpoint(t *testing.T) {
 	text := strings.Replace(checkedRoute("fail_max: 1, time: 1ms", a, b), "always: true,", "", 1)
 	text = strings.Replace(text, "breaker: {", "breaker: {fail_max: 5, recovery_timeout: 10ms, ", 1)
 	server, address, _ := start(t, text)
-	waitFor(t, "the endpoint is ejected", func() bool { get(t, "http://"+address+"/svc"); return endpoint(server, 1).State == events.EndpointEjected })
+	waitFor(t, "the endpoint is ejected", func() bool {
+		get(t, "http://"+address+"/svc")
+		return endpoint(server, 1).State == events.EndpointEjected
+	})
 	broken.Store(true)
 	waitFor(t, "the breaker opens", func() bool { get(t, "http://"+address+"/svc"); return server.Breaker("svc").State() == events.Open })
 	broken.Store(false)

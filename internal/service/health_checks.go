@@ -66,9 +66,9 @@ func (c *healthChecker) close() {
 
 // check checks an endpoint and reports the result. No faults are injected: no endpoint would be their cause.
 //
-// The check uses the connections of clients' requests, which must not fail either: an endpoint to which all of them are dead is of no use.
-// It never closes one that clients use. An ejected endpoint gets a new connection: old ones must not decide its return, and clients
-// are not to get them after it.
+// The check uses the endpoint's pool, and so over HTTP/2 the connection of clients' requests: an endpoint to which that is dead is of no
+// use. It closes no connection that clients use. An ejected endpoint gets a new connection: old ones must not decide its return, and
+// clients must not get them after it.
 func (c *healthChecker) check(ctx context.Context, e *balance.Endpoint) healthcheck.Result {
 	rt := c.route.Load()
 	if e.Ejected() {
