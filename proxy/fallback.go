@@ -23,7 +23,7 @@ func (x *exchange) respondWithFallback(reason events.Reason) {
 	if x.outcome.Result == events.ResultRejected {
 		x.outcome.Reason = reason // even if there is no fallback for it
 	} else { // the request's own failure may have opened the breaker
-		at = x.route.Service.Breaker.RetryAt()
+		at = x.route.RetryAt(x.r.Header)
 	}
 	if !at.IsZero() {
 		h["Retry-After"] = []string{message.FormatRetryAfter(time.Until(at))}

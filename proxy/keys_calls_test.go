@@ -120,3 +120,16 @@ func TestPrefetchedProbeReturnsPermits(t *testing.T) {
 		}
 	}
 }
+
+// The failure that opens the breaker of a key is answered with its Retry-After.
+func TestRetryAfterOfTheFailureThatOpensAKey(t *testing.T) {
+	_, address, recorded := start(t, "fallbacks: {svc: {try: [static], static: {body: {}}}}\n"+
+		routeConfig("http://127.0.0.1:1", "breaker: {fail_max: 1, recovery_timeout: 100s, by: {header: X-Tenant, max: 10}}"))
+	c := &tenants{t: t, address: address, recorded: recorded}
+	for _, reason := range []string{"connect", "open"} {
+		status, h := c.request(http.Header{"X-Tenant": {"a"}})
+		if status != 200 || h.Get("X-Fallback-Reason") != reason || h.Get("Retry-After") != "100" {
+			t.Errorf("%s: status %d, %v", reason, status, h)
+		}
+	}
+}

@@ -52,6 +52,17 @@ func (rt *Route) IsOpen(h http.Header) bool {
 	return rt.Service.Breaker.State() == events.Open || rt.keys != nil && rt.keys.IsOpen(rt.keyOf(h))
 }
 
+// RetryAt returns when the open period ends of the breakers that Allow asks, the later one; zero if none is open, or has no end.
+func (rt *Route) RetryAt(h http.Header) time.Time {
+	at := rt.Service.Breaker.RetryAt()
+	if rt.keys != nil {
+		if ofKey := rt.keys.RetryAt(rt.keyOf(h)); ofKey.After(at) {
+			return ofKey
+		}
+	}
+	return at
+}
+
 // Keys returns the breakers of a service's keys, and the header field that has them; nil if requests are not judged by key, or if there
 // is no such service.
 func (m *Manager) Keys(service string) (keys *keyed.Breakers, header string) {

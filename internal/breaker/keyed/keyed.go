@@ -132,10 +132,26 @@ func allow(b *breaker.Breaker, uploaded bool) (breaker.Call, error) {
 
 // IsOpen reports whether the breaker of key is open.
 func (k *Breakers) IsOpen(key string) bool {
+	b := k.existing(key)
+	return b != nil && b.State() == events.Open
+}
+
+// RetryAt is breaker.Breaker.RetryAt of the breaker of key.
+func (k *Breakers) RetryAt(key string) time.Time {
+	if b := k.existing(key); b != nil {
+		return b.RetryAt()
+	}
+	return time.Time{}
+}
+
+// existing returns the breaker of key; nil if there is none.
+func (k *Breakers) existing(key string) *breaker.Breaker {
 	k.mu.Lock()
-	e := k.entries[key]
-	k.mu.Unlock()
-	return e != nil && e.state() == events.Open
+	defer k.mu.Unlock()
+	if e := k.entries[key]; e != nil {
+		return e.breaker.Load()
+	}
+	return nil
 }
 
 // Close closes the breakers of all keys, and forgets the keys. Calls may still be asked for, and are judged by the service's breaker
