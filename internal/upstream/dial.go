@@ -83,11 +83,12 @@ func (d *dialer) dialHost(ctx context.Context, address string) (net.Conn, error)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", address, err)
 	}
+	latest := connectDeadline(ctx)
 	deadline, ok := dialDeadline(ctx)
-	if latest := time.Now().Add(dialTimeout); !ok || deadline.After(latest) {
+	if !ok || deadline.After(latest) {
 		deadline = latest
 	}
-	ctx, cancel := context.WithDeadline(ctx, connectDeadline(ctx))
+	ctx, cancel := context.WithDeadline(ctx, latest)
 	defer cancel()
 	if _, err := netip.ParseAddr(host); err == nil {
 		return d.connect(ctx, address)

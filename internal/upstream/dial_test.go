@@ -86,6 +86,36 @@ func TestDialTriesTheNextAddressInTime(t *testing.T) {
 	}
 }
 
+// A dial that must be established early, for a retry, tries each address before that.
+func TestDialTriesTheNextAddressBeforeTheConnectDeadline(t *testing.T) {
+	_, port := listen(t, "127.0.0.1")
+	dropPackets(t, "127.0.0.2", port)
+	d := dialer{Lookup: lookup("127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.2", "127.0.0.1")}
+	ctx := context.WithValue(t.Context(), DialDeadline, time.Now().Add(time.Minute))
+	ctx = context.WithValue(ctx, ConnectDeadline, time.Now().Add(900*time.Millisecond)) // less than four maxConnectionAttemptDelay
+	c, err := d.dial(ctx, net.JoinHostPort("name", strconv.Itoa(port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+}
+
+// A dial fails at its connect deadline, long before the request's.
+func TestDialFailsAtTheConnectDeadline(t *testing.T) {
+	_, port := listen(t, "127.0.0.1")
+	dropPackets(t, "127.0.0.2", port)
+	for _, address := range []string{"name", "127.0.0.2"} {
+		d := dialer{Lookup: lookup("127.0.0.2")}
+		ctx := context.WithValue(t.Context(), DialDeadline, time.Now().Add(time.Minute))
+		ctx = context.WithValue(ctx, ConnectDeadline, time.Now().Add(100*time.Millisecond))
+		_, err := d.dial(ctx, net.JoinHostPort(address, strconv.Itoa(port)))
+		var failed *connectError
+		if got := Classify(err, NotConnected); !errors.As(err, &failed) || got.Failure != events.ErrorConnect {
+			t.Errorf("%s: %v, %+v", address, err, got)
+		}
+	}
+}
+
 // A dial ends with its context while it waits for an address.
 func TestDialEndsWithItsContext(t *testing.T) {
 	_, port := listen(t, "127.0.0.1")
