@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -86,25 +87,71 @@ func TestAttemptTimeout(t *testing.T) {
 	}
 }
 
-// A fallback for timeouts answers after an attempt_timeout, with the whole body of the request.
+// A fallback for timeouts answers after an attempt_timeout. It gets the whole body of the request, even if the upstream reads none of it.
 func TestAttemptTimeoutHasTheFallbackForTimeouts(t *testing.T) {
 	url := rawUpstream(t, func(_ int, c net.Conn, r *bufio.Reader) {
-		if _, err := http.ReadRequest(r); err == nil {
-			_, _ = io.Copy(io.Discard, r)
+		limitReadBuffer(t, c)
+		for { // until the proxy closes the connection; the body stays unread
+			if _, err := r.Peek(r.Buffered() + 1); err != nil {
+				<-t.Context().Done()
+				return
+			}
 		}
 	})
-	_, address, recorded := start(t, "fallbacks: {svc: {when: [timeout], try: [static], static: {body: fallback, methods: [POST]}}}\n"+
-		routeConfig(url, "attempt_timeout: 200ms", "timeout: 60s"))
-	res, err := http.Post("http://"+address+"/svc", "text/plain", strings.NewReader("body"))
-	if err != nil {
-		t.Fatal(err)
+	for _, method := range []string{"POST", "PUT"} {
+		for _, size := range []int{4, 60_000, 10 << 20} {
+			t.Run(fmt.Sprintf("%s %d", method, size), func(t *testing.T) {
+				t.Parallel()
+				config, calls := withBodyRecorder(t, 20<<20, routeConfig(url, "attempt_timeout: 200ms", "timeout: 60s"))
+				_, address, recorded := start(t, strings.Replace(config, "reset, ", "", 1))
+				body := strings.Repeat("x", size)
+				r, _ := http.NewRequest(method, "http://"+address+"/svc", strings.NewReader(body))
+				res, err := http.DefaultClient.Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = bodyOf(t, res)
+				if call := nextStrategyCall(t, calls); res.StatusCode != 299 || call.reason != events.ReasonTimeout || call.body != body {
+					t.Errorf("status %d, reason %s, %d bytes, %v", res.StatusCode, call.reason, len(call.body), call.err)
+				}
+				if o := recorded.next(t); o.Result != events.ResultFailure || o.Failure.Type != events.ErrorTimeout || o.Attempts != 1 {
+					t.Errorf("%+v %+v", o, o.Failure)
+				}
+			})
+		}
 	}
-	if body := bodyOf(t, res); res.StatusCode != 200 || strings.TrimSpace(body) != `"fallback"` || res.Header.Get("X-Fallback-Reason") != "timeout" {
-		t.Errorf("status %d, %q, %v", res.StatusCode, body, res.Header)
+}
+
+// The timer of an attempt ends with the attempt.
+func TestAttemptTimersAreStopped(t *testing.T) {
+	upstreams := numberedUpstreams(t, 2, func(_ int, w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	_, address, recorded := start(t, routeConfig(upstreams, "attempt_timeout: 1h", "timeout: 2h", "hedge: {after: 1h, max_ratio: 1}", "retry: {attempts: 1}"))
+	send := func(n int) {
+		for range n {
+			get(t, "http://"+address+"/svc")
+			recorded.next(t)
+		}
 	}
-	if o := recorded.next(t); o.Result != events.ResultFailure || o.Failure.Type != events.ErrorTimeout {
-		t.Errorf("%+v", o)
+	send(100)
+	before, goroutines := heapObjects(), runtime.NumGoroutine()
+	const requests = 2000
+	send(requests)
+	if more := heapObjects() - before; more > 3*requests { // the timer of an attempt would keep all of its exchange
+		t.Errorf("%d more objects after %d requests", more, requests)
 	}
+	if more := runtime.NumGoroutine() - goroutines; more > requests/10 {
+		t.Errorf("%d more goroutines after %d requests", more, requests)
+	}
+}
+
+// heapObjects returns the number of objects that are in use.
+func heapObjects() int64 {
+	for range 3 {
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.Mallocs - m.Frees)
 }
 
 // A response whose header section has been sent is not limited by attempt_timeout, nor is a tunnel.

@@ -87,9 +87,14 @@ func TestDescriptorExhaustionIsNotAnUpstreamFailure(t *testing.T) {
 // as success nor as failure of the upstream, and that a response that arrived meanwhile is forwarded.
 func TestProcessPauseIsNotAnUpstreamFailure(t *testing.T) {
 	t.Parallel()
+	type testCase struct {
+		limit    string
+		responds bool
+	}
 	for name, config := range implementations {
-		for _, responds := range []bool{true, false} {
-			t.Run(fmt.Sprint(name, ", the upstream responds: ", responds), func(t *testing.T) {
+		for _, c := range []testCase{{"timeout: 2s", true}, {"timeout: 2s", false}, {"attempt_timeout: 2s", true}, {"attempt_timeout: 2s", false}} {
+			responds := c.responds
+			t.Run(fmt.Sprint(name, ", ", c.limit, ", the upstream responds: ", responds), func(t *testing.T) {
 				t.Parallel()
 				const requests = 5
 				arrived, resume := make(chan struct{}, requests), make(chan struct{})
@@ -102,7 +107,7 @@ func TestProcessPauseIsNotAnUpstreamFailure(t *testing.T) {
 					}
 				}))
 				defer upstream.Close()
-				p := harness.StartProxy(t, harness.Options{Config: config + `routes: {svc: {prefix: /svc, timeout: 2s, upstream: "` + upstream.URL + `", breaker: {fail_max: 1}}}` + "\n"})
+				p := harness.StartProxy(t, harness.Options{Config: config + `routes: {svc: {prefix: /svc, ` + c.limit + `, upstream: "` + upstream.URL + `", breaker: {fail_max: 1}}}` + "\n"})
 				got := make(chan harness.Response, requests)
 				for range requests {
 					go func() { got <- p.Get("/svc") }()
