@@ -8,6 +8,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,6 +24,7 @@ type server struct {
 	name    string
 	tls     *tls.Config  // nil: it does not use TLS
 	calls   atomic.Int64 // that have arrived
+	counted atomic.Int64 // of them those whose path ends with countedPath
 	status  atomic.Int64 // of responses; 0: 200
 	handler http.Handler // answers instead if the status is 0; nil: answer
 
@@ -32,6 +34,9 @@ type server struct {
 	connections map[net.Conn]struct{} // that are open
 	hang        chan struct{}         // closed when hanging requests are to end; nil: requests do not hang
 }
+
+// countedPath distinguishes the calls of clients from health checks.
+const countedPath = "/call"
 
 // startServer starts an endpoint at a free address of 127.0.0.1. It ends with the test.
 func startServer(t testing.TB, name string) *server {
@@ -141,6 +146,9 @@ func (s *server) open() int {
 
 func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 	s.calls.Add(1)
+	if strings.HasSuffix(r.URL.Path, countedPath) {
+		s.counted.Add(1)
+	}
 	s.mu.Lock()
 	hang := s.hang
 	s.mu.Unlock()

@@ -29,10 +29,14 @@ type traffic struct {
 }
 
 func newTraffic(p *harness.Proxy, method string) *traffic {
+	return newTrafficTo(p.T, p.URL+"/svc", method)
+}
+
+func newTrafficTo(t testing.TB, url, method string) *traffic {
 	transport := &http.Transport{MaxIdleConnsPerHost: 200}
-	p.T.Cleanup(transport.CloseIdleConnections)
+	t.Cleanup(transport.CloseIdleConnections)
 	return &traffic{
-		t: p.T, url: p.URL + "/svc", method: method, client: &http.Client{Transport: transport, Timeout: harness.EventTimeout}, failed: map[int]string{},
+		t: t, url: url, method: method, client: &http.Client{Transport: transport, Timeout: harness.EventTimeout}, failed: map[int]string{},
 	}
 }
 
@@ -105,11 +109,14 @@ type failures struct {
 }
 
 // failedFrom waits for all responses and returns the failed calls from number first on.
-func (tr *traffic) failedFrom(first int) failures {
+func (tr *traffic) failedFrom(first int) failures { return tr.failedBetween(first, tr.sent) }
+
+// failedBetween is failedFrom without the calls from number end on.
+func (tr *traffic) failedBetween(first, end int) failures {
 	tr.calls.Wait()
 	f := failures{reasons: map[string]int{}}
 	for number, outcome := range tr.failed {
-		if number >= first {
+		if number >= first && number < end {
 			f.n++
 			f.reasons[outcome]++
 		}
