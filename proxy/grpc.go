@@ -3,21 +3,11 @@ package proxy
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"cbproxy/internal/events"
 	"cbproxy/internal/grpc"
 	"cbproxy/internal/problem"
 )
-
-// isGRPCFailure reports whether res is a response without messages to a gRPC call, with a status that is a failure.
-func (x *exchange) isGRPCFailure(res *http.Response) bool {
-	if x.grpc == nil || !grpc.HasContentType(res.Header) {
-		return false
-	}
-	code, _, ok := grpc.ParseStatus(res.Header)
-	return ok && x.route.GRPCFailures.Has(code)
-}
 
 // evaluateGRPC evaluates a response by its header section, where a trailers-only response has its status.
 func (a *attempt) evaluateGRPC(h http.Header) {
@@ -56,30 +46,13 @@ func (a *attempt) evaluateGRPCStatus(code grpc.Code, message string, header http
 	a.reportFailure(events.ErrorGRPC, fmt.Errorf("gRPC status %v%s", code, message))
 }
 
-// grpcCodeFor returns the status code of a gRPC response in place of p.
-func (x *exchange) grpcCodeFor(p *problem.Problem) grpc.Code {
-	switch {
-	case p.Status() == http.StatusGatewayTimeout && x.grpc.DeadlineApplies():
-		return grpc.DeadlineExceeded
-	case p.Status() == http.StatusRequestEntityTooLarge:
-		return grpc.ResourceExhausted
-	case p.Status() == http.StatusRequestTimeout:
-		return grpc.DeadlineExceeded
-	case p.Status() == http.StatusBadRequest:
-		return grpc.Internal
-	}
-	return grpc.Unavailable
-}
-
-var grpcType = []string{"application/grpc"}
-
-// writeGRPCProblem sends p as a trailers-only gRPC response: a header section with the status. Fields that are already set stay.
+// writeGRPCProblem sends p as a trailers-only gRPC response. Fields that are already set stay.
 func (x *exchange) writeGRPCProblem(p *problem.Problem) {
-	h, code := x.w.Header(), x.grpcCodeFor(p)
+	code := grpc.CodeOf(p.Status())
+	if p.Status() == http.StatusGatewayTimeout && x.grpc.DeadlineApplies() {
+		code = grpc.DeadlineExceeded
+	}
 	x.outcome.GRPCStatus = code.String()
-	h["Content-Type"] = grpcType
-	h["Proxy-Status"] = p.ProxyStatus()
-	h["Grpc-Status"] = []string{strconv.Itoa(int(code))}
-	h["Grpc-Message"] = []string{p.Detail()} // plain ASCII, which needs no encoding
-	x.w.WriteHeader(http.StatusOK)
+	x.w.Header()["Proxy-Status"] = p.ProxyStatus()
+	grpc.WriteStatus(x.w, code, p.Detail())
 }

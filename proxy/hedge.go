@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"slices"
 	"time"
 
 	"cbproxy/internal/breaker"
@@ -165,12 +164,8 @@ func (h *hedging) other(a *attempt) *attempt {
 
 // isUsable reports whether the result is a response that is no failure and would not be repeated.
 func (s *sent) isUsable() bool {
-	rt := s.attempt.x.route
-	if s.err != nil || slices.Contains(rt.Config.Retry.Statuses, s.res.StatusCode) || s.attempt.x.isGRPCFailure(s.res) {
-		return false
-	}
-	class, _ := rt.ClassifyStatus(s.res.StatusCode, s.res.Header.Get("Retry-After"))
-	return class == service.StatusSuccess
+	x := s.attempt.x
+	return s.err == nil && x.route.IsUsable(s.res, x.grpc != nil)
 }
 
 // discard closes the response, which is not used.
@@ -192,7 +187,7 @@ func (s *sent) reportLost() {
 	} else if class, _ := x.route.ClassifyStatus(s.res.StatusCode, ""); class == service.StatusFailure {
 		a.status = s.res.StatusCode
 		a.reportFailure(events.ErrorStatus, fmt.Errorf("status %d", a.status))
-	} else if x.isGRPCFailure(s.res) {
+	} else if x.grpc != nil && x.route.IsGRPCFailure(s.res) {
 		a.evaluateGRPC(s.res.Header)
 	}
 	x.outcome, a.call = outcome, call

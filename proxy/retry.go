@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"slices"
 	"time"
 
 	"cbproxy/internal/breaker"
@@ -156,24 +155,12 @@ func (a *attempt) decideRetry() (wait time.Duration, again bool) {
 }
 
 // repeatable reports whether another attempt may succeed. After a timeout of the exchange there is no time left for one. A gRPC response is
-// repeated only if the upstream asks for it. A failure of type idle at this point is that of a held stream, see responseBody.hold.
+// repeated only if the upstream asks for it.
 func (a *attempt) repeatable() bool {
 	if a.pushback.Given {
 		return a.pushback.Retry && a.failure != nil
 	}
-	if a.status != 0 && slices.Contains(a.x.route.Config.Retry.Statuses, a.status) {
-		return true
-	}
-	if a.failure == nil {
-		return false
-	}
-	switch a.failure.Type {
-	case events.ErrorConnect, events.ErrorReset, events.ErrorProtocol, events.ErrorTruncated, events.ErrorIdle:
-		return true
-	case events.ErrorTimeout:
-		return context.Cause(a) == errAttemptTimeout
-	}
-	return false
+	return a.x.route.IsRepeatable(a.status, a.failure, context.Cause(a) == errAttemptTimeout)
 }
 
 // sleep waits for d before the next attempt. It reports false if the exchange ends first.

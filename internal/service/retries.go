@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"cbproxy/internal/events"
 	"cbproxy/internal/limit"
 	"cbproxy/internal/upload"
 )
@@ -31,7 +32,7 @@ func (rt *Route) NewRetries(r *http.Request) *Retries {
 		rt.Service.RetryBudget.Deposit(c.Budget, c.Attempts)
 	}
 	retries := Retries{route: rt}
-	if rt.isRepeatable(r) {
+	if rt.mayRepeat(r) {
 		retries.remaining = c.Attempts
 		if hedges {
 			retries.hedges = 1
@@ -43,13 +44,32 @@ func (rt *Route) NewRetries(r *http.Request) *Retries {
 	return &retries
 }
 
-// isRepeatable reports whether a request may be sent to an upstream more than once.
-func (rt *Route) isRepeatable(r *http.Request) bool {
+// mayRepeat reports whether a request may be sent to an upstream more than once.
+func (rt *Route) mayRepeat(r *http.Request) bool {
 	c := &rt.Config.Retry
 	if r.Header["Upgrade"] != nil || r.ContentLength > upload.MaxReplay {
 		return false
 	}
 	return slices.Contains(c.Methods, r.Method) || c.IdempotencyKey && r.Header["Idempotency-Key"] != nil
+}
+
+// IsRepeatable reports whether another attempt may succeed after one with a status, 0 if it got no response, and a failure, which may be nil.
+// timedOut means that attempt_timeout has passed, and not the timeout of the request. A failure of type idle is that of a stream of which
+// nothing has been sent to the client.
+func (rt *Route) IsRepeatable(status int, f *events.Failure, timedOut bool) bool {
+	if status != 0 && slices.Contains(rt.Config.Retry.Statuses, status) {
+		return true
+	}
+	if f == nil {
+		return false
+	}
+	switch f.Type {
+	case events.ErrorConnect, events.ErrorReset, events.ErrorProtocol, events.ErrorTruncated, events.ErrorIdle:
+		return true
+	case events.ErrorTimeout:
+		return timedOut
+	}
+	return false
 }
 
 // MayRepeat reports whether there may be another attempt. The receiver may be nil.

@@ -1,8 +1,11 @@
 package service
 
 import (
+	"net/http"
+	"slices"
 	"time"
 
+	"cbproxy/internal/grpc"
 	"cbproxy/internal/message"
 )
 
@@ -34,6 +37,25 @@ func (rt *Route) ClassifyStatus(status int, retryAfter string) (class StatusClas
 		return StatusFailure, time.Time{}
 	}
 	return StatusSuccess, time.Time{}
+}
+
+// IsGRPCFailure reports whether res, a response to a gRPC call, has no messages and a status that is a failure.
+func (rt *Route) IsGRPCFailure(res *http.Response) bool {
+	if !grpc.HasContentType(res.Header) {
+		return false
+	}
+	code, _, ok := grpc.ParseStatus(res.Header)
+	return ok && rt.GRPCFailures.Has(code)
+}
+
+// IsUsable reports whether a response, by its header section, is no failure and would not be repeated. isCall is whether the request is a
+// gRPC call.
+func (rt *Route) IsUsable(res *http.Response, isCall bool) bool {
+	if slices.Contains(rt.Config.Retry.Statuses, res.StatusCode) || isCall && rt.IsGRPCFailure(res) {
+		return false
+	}
+	class, _ := rt.ClassifyStatus(res.StatusCode, res.Header.Get("Retry-After"))
+	return class == StatusSuccess
 }
 
 // retryLaterError is the error of a request whose response is of the class StatusRetryAfter.
