@@ -41,7 +41,8 @@ func (rt *Route) NewRetries(r *http.Request) *Retries {
 	if !retries.MayRepeat() && rt.Config.AttemptTimeout == 0 {
 		return nil
 	}
-	return &retries
+	used := retries // a variable of its own, so that a request without retries allocates nothing
+	return &used
 }
 
 // mayRepeat reports whether a request may be sent to an upstream more than once.
