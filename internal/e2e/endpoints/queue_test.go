@@ -50,3 +50,23 @@ func TestQueueDeliversToAnotherEndpoint(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// A request that is queued before an address of the upstream is known waits for one.
+func TestQueuedRequestWaitsForDNS(t *testing.T) {
+	t.Parallel()
+	d := startDNS(t)
+	servers, port := startAddresses(t, "127.0.0.1")
+	d.silence()
+	p := startWithDNS(t, d, config("dns+http://"+host+":"+port, "timeout: 200ms, breaker: {mode: off}")+`fallbacks: {svc: {when: [connect, timeout], try: [queue],
+  queue: {body: {queued: true}, backoff: 0.05, max_backoff: 0.2}}}
+`)
+	if r := p.Post("m"); r.Header.Get("X-Fallback") != "queue" {
+		t.Fatalf("%+v", r)
+	}
+	harness.Eventually(t, "a delivery has failed", func() bool { _, queued := p.Queue(); return len(queued) == 1 && queued[0].LastError != "" })
+	d.set("127.0.0.1")
+	p.AwaitEmptyQueue()
+	if n := servers[0].calls.Load(); n != 1 {
+		t.Errorf("%d calls, want the delivery", n)
+	}
+}
