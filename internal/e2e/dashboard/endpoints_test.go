@@ -89,11 +89,12 @@ func TestDashboardShowsEjections(t *testing.T) {
 	d := openPage(p)
 	d.waitText(card("svc"), "endpoints: 2 of 2 in")
 	failing.Kill()
-	for range 4 {
+	harness.Eventually(t, "the endpoint is ejected", func() bool {
 		if r := p.Get("/svc"); r.Status != 200 {
 			t.Fatalf("%+v", r)
 		}
-	}
+		return strings.Contains(p.AdminRequest("GET", "/api/v1/circuit-breakers/svc", "").Body, `"state":"ejected"`)
+	})
 	d.waitText(card("svc"), "endpoints: 1 of 2 in")
 	d.waitText(card("svc")+" .badges", "1 of 2 endpoints ejected")
 	d.waitText(card("svc")+" tbody:nth-child(2)", failing.URL()+"\nejected, ")
