@@ -54,8 +54,9 @@ func (b *responseBody) BeginRead() {
 func (b *responseBody) EndRead(p []byte, took time.Duration, err error) {
 	a, x := b.attempt, b.attempt.x
 	a.bodyTime += took
+	begun := false
 	if b.IsStream() {
-		b.watch.Load().EndRead(p)
+		begun = b.watch.Load().EndRead(p)
 		x.ResetTimer(x.route.Config.IdleTimeout) // the client may take as long to read it
 	}
 	if b.events != nil {
@@ -66,7 +67,7 @@ func (b *responseBody) EndRead(p []byte, took time.Duration, err error) {
 	}
 	switch err {
 	case nil:
-		if watch := b.watch.Load(); watch != nil && !watch.AwaitsFirstEvent() {
+		if begun {
 			a.streamBegun()
 		}
 	case io.EOF:
@@ -87,6 +88,9 @@ func (b *responseBody) EndRead(p []byte, took time.Duration, err error) {
 // streamBegun reports what the begin of a stream shows, which may have no end: the breaker has recovered if it is half-open, and the
 // endpoint from an ejection. With a limit for the first event, that event is the begin.
 func (a *attempt) streamBegun() {
+	if a.failure != nil { // a status, or an event
+		return
+	}
 	if a.call.State == events.HalfOpen {
 		a.reportSuccess()
 	}

@@ -394,15 +394,19 @@ func TestStreamThatWaitsForItsClientIsNotSlow(t *testing.T) {
 // With first_event_timeout, a stream proves with its first event that the upstream has recovered, and not with its header section. A
 // probe whose client leaves before that returns its permit.
 func TestFirstEventClosesAHalfOpenBreaker(t *testing.T) {
-	for name, after := range map[string]events.State{"event": events.Closed, "pings": events.Open, "client leaves": events.HalfOpen, "ends": events.Closed} {
+	for name, after := range map[string]events.State{"event": events.Closed, "pings": events.Open, "client leaves": events.HalfOpen, "ends": events.Closed, "error event": events.Open} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			url, next := steppedUpstream(t, eventStreamHead, ": comment\n\n", "event: ping\ndata: {}\n\n", "data: 1\n\n", "data: 2\n\n")
+			first := "data: 1\n\n"
+			if name == "error event" {
+				first = "event: error\n" + first
+			}
+			url, next := steppedUpstream(t, eventStreamHead, ": comment\n\n", "event: ping\ndata: {}\n\n", first, "data: 2\n\n")
 			limit := "1h"
 			if name == "pings" {
 				limit = "0.5s"
 			}
-			server, address, recorded := start(t, routeConfig(url, "stream: {first_event_timeout: "+limit+"}", "breaker: {half_open_requests: 1}"))
+			server, address, recorded := start(t, routeConfig(url, "stream: {first_event_timeout: "+limit+"}", "breaker: {half_open_requests: 1, sse_error_events: [error]}"))
 			b := server.Breaker("svc")
 			b.Force(events.HalfOpen, 0, "test")
 			ctx, cancel := context.WithCancel(t.Context())
@@ -425,9 +429,9 @@ func TestFirstEventClosesAHalfOpenBreaker(t *testing.T) {
 				t.Errorf("before the first event: %+v", s)
 			}
 			switch name {
-			case "event":
+			case "event", "error event":
 				next <- struct{}{}
-				if _, err := io.ReadFull(res.Body, make([]byte, len("data: 1\n\n"))); err != nil {
+				if _, err := io.ReadFull(res.Body, make([]byte, len(first))); err != nil {
 					t.Fatal(err)
 				}
 			case "client leaves":

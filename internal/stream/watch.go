@@ -42,14 +42,16 @@ func (w *Watch) BeginRead() {
 	}
 }
 
-// EndRead is called at the end of each read, with what was read.
-func (w *Watch) EndRead(p []byte) {
+// EndRead is called at the end of each read, with what was read. It reports whether that has ended what AwaitsFirstEvent reports.
+func (w *Watch) EndRead(p []byte) (begun bool) {
 	if w == nil {
-		return
+		return false
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	awaited := w.awaitsFirstEvent()
 	w.meter.EndRead(w.env.StreamClock(), p)
+	return awaited && !w.awaitsFirstEvent()
 }
 
 // Check calls Env.EndStream if the read that is in progress has exceeded a limit.
@@ -75,5 +77,9 @@ func (w *Watch) AwaitsFirstEvent() bool {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.awaitsFirstEvent()
+}
+
+func (w *Watch) awaitsFirstEvent() bool {
 	return w.meter.limits.FirstEvent > 0 && !w.meter.content.begun
 }
