@@ -211,6 +211,7 @@ func hijackAndWrite(w http.ResponseWriter, text string) {
 
 // If both attempts fail, the breaker hears of one failure, and the client gets a response rather than an error.
 func TestBothAttemptsFail(t *testing.T) {
+	longText := strings.Repeat("busy", 10_000) // longer than what is read together with the header section
 	for name, c := range map[string]struct {
 		fail   [2]func(http.ResponseWriter)
 		keys   []string
@@ -241,8 +242,8 @@ func TestBothAttemptsFail(t *testing.T) {
 			504, "", []events.ErrorType{events.ErrorTimeout, events.ErrorTimeout},
 		},
 		"a response and a timeout": { // the time limit of the first attempt passes before that of the second one
-			[2]func(http.ResponseWriter){respondText(503, "busy"), nil}, []string{"attempt_timeout: 200ms"}, "",
-			503, "busy", []events.ErrorType{events.ErrorStatus, events.ErrorTimeout},
+			[2]func(http.ResponseWriter){respondText(503, longText), nil}, []string{"attempt_timeout: 200ms"}, "",
+			503, longText, []events.ErrorType{events.ErrorStatus, events.ErrorTimeout},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -263,7 +264,7 @@ func TestBothAttemptsFail(t *testing.T) {
 			res, body := get(t, "http://"+address+"/svc")
 			o := recorded.next(t)
 			if res.StatusCode != c.status || c.body != "" && strings.TrimSpace(body) != c.body || o.Result != events.ResultFailure || o.Attempts != 2 {
-				t.Errorf("status %d, %q, %+v", res.StatusCode, body, o)
+				t.Errorf("status %d, %.100q, %+v", res.StatusCode, body, o)
 			}
 			failures, hedges := recorded.seen()
 			slices.Sort(failures)
@@ -281,6 +282,7 @@ func TestBothAttemptsFail(t *testing.T) {
 // respondText returns a function that responds with a status and a text.
 func respondText(code int, text string) func(http.ResponseWriter) {
 	return func(w http.ResponseWriter) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 		w.WriteHeader(code)
 		_, _ = io.WriteString(w, text)
 	}
