@@ -38,3 +38,22 @@ func TestDeadEndpointsDoNotFailTheServiceInARow(t *testing.T) {
 		}
 	}
 }
+
+// An endpoint that does not answer gets no second request while the others have none in flight.
+func TestHangingEndpointsGetNoMoreRequests(t *testing.T) {
+	s := newService(t, policy("least_in_flight"), a, b, c).start()
+	defer s.Close()
+	hanging := map[string]int{}
+	for range 200 {
+		lease := s.pick()
+		if lease.URL != c {
+			hanging[lease.URL]++
+			continue
+		}
+		lease.Succeeded()
+		lease.Release()
+	}
+	if hanging[a] != 1 || hanging[b] != 1 {
+		t.Errorf("requests of the endpoints that hang: %v", hanging)
+	}
+}

@@ -1,19 +1,27 @@
 package balance
 
-import "math/rand/v2"
+import (
+	"math"
+	"math/rand/v2"
+)
 
-// leastInFlight chooses two endpoints at random and returns the one with fewer attempts in flight. Two are enough to keep the load even,
-// and the choice of one request is not that of all requests at the same time, as it would be if the least of all were taken
-// (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+// leastInFlight returns the endpoint with the fewest attempts in flight; of several, one at random. All are compared, and not only two that
+// are chosen at random: an endpoint that has stopped answering then gets no more requests than the others have in flight. Each attempt
+// counts from its choice on, so that requests at the same time do not all choose the same one.
 func leastInFlight(_ *Set, list []*Endpoint, usable indexes) *Endpoint {
-	n := usable.count()
-	i, j := rand.IntN(n), rand.IntN(n-1) // #nosec G404 -- spreads requests; no secret
-	if j >= i {
-		j++
+	var least indexes
+	fewest := int64(math.MaxInt64)
+	for i, e := range list {
+		if !usable.has(i) {
+			continue
+		}
+		n := e.inFlight.Load()
+		if n < fewest {
+			fewest, least = n, 0
+		}
+		if n == fewest {
+			least.add(i)
+		}
 	}
-	a, b := list[usable.at(i)], list[usable.at(j)]
-	if b.inFlight.Load() < a.inFlight.Load() {
-		return b
-	}
-	return a
+	return list[least.at(rand.IntN(least.count()))] // #nosec G404 -- spreads requests; no secret
 }

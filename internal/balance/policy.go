@@ -47,6 +47,9 @@ type indexes uint64
 // add adds i.
 func (x *indexes) add(i int) { *x |= 1 << i }
 
+// has reports whether i is one of them.
+func (x indexes) has(i int) bool { return x&(1<<i) != 0 }
+
 // count returns the number of indexes.
 func (x indexes) count() int { return bits.OnesCount64(uint64(x)) }
 
