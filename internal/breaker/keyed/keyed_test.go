@@ -119,6 +119,26 @@ func TestTheServiceCountsTheCallsOfAllKeys(t *testing.T) {
 	}
 }
 
+// A tenant with most of the traffic, whose calls all fail, opens its own breaker. The others are never rejected.
+func TestATenantWithMostOfTheTraffic(t *testing.T) {
+	b := newBed(t, breaker.Policy{Limits: algorithm.Limits{FailureRatio: 0.5, MinRequests: 20, Window: time.Minute}}, 10)
+	rejected := 0
+	for i := range 1000 {
+		if i%10 == 9 {
+			b.succeed([]string{"b", "c", ""}[i%3])
+			continue
+		}
+		if call, err := b.Allow("a", time.Now(), true); err == nil {
+			call.Failure(failure, 0)
+		} else {
+			rejected++
+		}
+	}
+	if s := b.service.Status(); s.State != events.Closed || rejected != 880 {
+		t.Errorf("the service's breaker is %v, %d calls of a are rejected", s.State, rejected)
+	}
+}
+
 // What is rejected by a key's breaker must not count at the service's: its permit is returned.
 func TestRejectionByTheKeyReturnsThePermitOfTheService(t *testing.T) {
 	b := newBed(t, breaker.Policy{FailMax: 1}, 10)
