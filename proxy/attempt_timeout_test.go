@@ -57,7 +57,7 @@ func TestAttemptTimeout(t *testing.T) {
 				}
 				_, _ = fmt.Fprintf(w, "ok%s", body)
 			})
-			server, address, recorded := start(t, routeConfig(upstreams, append(c.keys, "attempt_timeout: 200ms", "timeout: 60s")...))
+			server, address, recorded := start(t, routeConfig(upstreams, append(c.keys, "attempt_timeout: 2s", "timeout: 60s")...))
 			body := ""
 			if c.method != "GET" {
 				body = "body"
@@ -175,10 +175,10 @@ func TestAttemptTimeoutEndsWithTheHeaderSection(t *testing.T) {
 				for range 5 {
 					_, _ = io.WriteString(w, strings.Repeat("x", 20_000))
 					_ = http.NewResponseController(w).Flush()
-					time.Sleep(150 * time.Millisecond)
+					time.Sleep(600 * time.Millisecond)
 				}
 			})
-			server, address, recorded := start(t, routeConfig(upstreams, append(c.keys, "attempt_timeout: 500ms", "retry: {attempts: 1}")...))
+			server, address, recorded := start(t, routeConfig(upstreams, append(c.keys, "attempt_timeout: 2s", "retry: {attempts: 1}")...))
 			res, body := get(t, "http://"+address+"/svc")
 			if o := recorded.next(t); res.StatusCode != 200 || len(body) != 100_000 || o.Attempts != 1 || o.Result != events.ResultSuccess {
 				t.Errorf("status %d, %d bytes, %+v", res.StatusCode, len(body), o)
@@ -194,9 +194,9 @@ func TestAttemptTimeoutEndsWithTheHeaderSection(t *testing.T) {
 				_, _ = io.Copy(c, r)
 			}
 		})
-		_, address, _ := start(t, routeConfig(url, "attempt_timeout: 300ms", "hedge: {after: 100ms, max_ratio: 1}"))
+		_, address, _ := start(t, routeConfig(url, "attempt_timeout: 1s", "hedge: {after: 100ms, max_ratio: 1}"))
 		c, r := openWebSocket(t, address)
-		time.Sleep(600 * time.Millisecond) // twice attempt_timeout
+		time.Sleep(2 * time.Second) // twice attempt_timeout
 		_, _ = io.WriteString(c, "hello\n")
 		if line, err := r.ReadString('\n'); line != "hello\n" {
 			t.Errorf("%q, %v", line, err)
@@ -213,11 +213,11 @@ func TestAttemptTimeoutExcludesTheUpload(t *testing.T) {
 				body, _ := io.ReadAll(r.Body)
 				_, _ = w.Write(body)
 			})
-			server, address, recorded := start(t, routeConfig(upstreams, "attempt_timeout: 400ms", "hedge: {after: 10ms, max_ratio: 1}", quickHedge[1]))
+			server, address, recorded := start(t, routeConfig(upstreams, "attempt_timeout: 2s", "hedge: {after: 10ms, max_ratio: 1}", quickHedge[1]))
 			c, r := dial(t, address)
 			fmt.Fprintf(c, "%s /svc HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n", method)
 			for range 10 {
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(300 * time.Millisecond)
 				_, _ = io.WriteString(c, "x")
 			}
 			res := nextResponse(t, r)

@@ -238,11 +238,11 @@ func TestBothAttemptsFail(t *testing.T) {
 			200, "\"fallback\"", []events.ErrorType{events.ErrorReset, events.ErrorStatus},
 		},
 		"timeouts": {
-			[2]func(http.ResponseWriter){nil, nil}, []string{"attempt_timeout: 200ms"}, "",
+			[2]func(http.ResponseWriter){nil, nil}, []string{"attempt_timeout: 2s"}, "",
 			504, "", []events.ErrorType{events.ErrorTimeout, events.ErrorTimeout},
 		},
 		"a response and a timeout": { // the time limit of the first attempt passes before that of the second one
-			[2]func(http.ResponseWriter){respondText(503, longText), nil}, []string{"attempt_timeout: 200ms"}, "",
+			[2]func(http.ResponseWriter){respondText(503, longText), nil}, []string{"attempt_timeout: 2s"}, "",
 			503, longText, []events.ErrorType{events.ErrorStatus, events.ErrorTimeout},
 		},
 	} {
@@ -297,7 +297,7 @@ func TestRetryAfterAFailedHedge(t *testing.T) {
 		}
 		_, _ = io.WriteString(w, "ok")
 	})
-	server, address, recorded, _ := startTraced(t, routeConfig(upstreams, "hedge: {after: 10ms, max_ratio: 1}", "attempt_timeout: 200ms",
+	server, address, recorded, _ := startTraced(t, routeConfig(upstreams, "hedge: {after: 10ms, max_ratio: 1}", "attempt_timeout: 2s",
 		"retry: {attempts: 2, backoff: 1ms, budget: 1}", "breaker: {fail_max: 1}"))
 	res, body := get(t, "http://"+address+"/svc")
 	o := recorded.next(t)
