@@ -3,9 +3,8 @@
 //
 // Server.ServeHTTP validates a request and finds its route in an immutable snapshot; Server.serve asks the breaker and the
 // limits on requests in flight; httputil.ReverseProxy forwards the request, with roundTripper as its transport, which makes one
-// or more attempts, each at an endpoint that it chooses, and evaluates each response. Each attempt is reported to the breaker once, when
-// its outcome is known, except for those that are followed by an attempt at another endpoint;
-// exchange.finish reports the request once, to metrics, log and trace.
+// or more attempts and evaluates each response. Each attempt is reported to the breaker once, when its outcome is known, unless an
+// attempt at another endpoint follows it; exchange.finish reports the request once, to metrics, log and trace.
 package proxy
 
 import (

@@ -199,7 +199,7 @@ type Retry struct {
 
 // Balance configures the choice of an endpoint for each attempt. It has no effect if a service has one endpoint.
 type Balance struct {
-	// least_in_flight chooses the endpoint with the fewest attempts in flight; round_robin chooses one after the other. With both, a retry goes to an endpoint that the request has not been sent to, if there is one.
+	// least_in_flight chooses two endpoints at random, and of these the one with fewer attempts in flight; round_robin chooses one after the other. With both, a retry goes to an endpoint that the request has not been sent to, if there is one.
 	Policy string `yaml:"policy" enum:"least_in_flight,round_robin"`
 	// Ejection of endpoints that fail: they get no requests for some time.
 	Eject Eject `yaml:"eject"`
