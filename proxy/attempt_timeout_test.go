@@ -124,6 +124,7 @@ func TestAttemptTimeoutHasTheFallbackForTimeouts(t *testing.T) {
 
 // The timer of an attempt ends with the attempt.
 func TestAttemptTimersAreStopped(t *testing.T) {
+	inOneMode(t)
 	upstreams := numberedUpstreams(t, 2, func(_ int, w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
 	_, address, recorded := start(t, routeConfig(upstreams, "attempt_timeout: 1h", "timeout: 2h", "hedge: {after: 1h, max_ratio: 1}", "retry: {attempts: 1}"))
 	send := func(n int) {

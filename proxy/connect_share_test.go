@@ -47,6 +47,7 @@ func droppingUpstream(t *testing.T) (url string) {
 
 // An endpoint that does not answer connection requests leaves time for an attempt at another one.
 func TestAnUnreachableEndpointLeavesTimeForAnother(t *testing.T) {
+	inOneMode(t)
 	for name, keys := range map[string][]string{
 		"share of timeout": {"timeout: 6s"},
 		"attempt_timeout":  {"timeout: 60s", "attempt_timeout: 2s"},

@@ -67,6 +67,7 @@ func (a *attempt) evaluate(res *http.Response, gotUpgrade, wantUpgrade string) e
 	switch {
 	case res.Body == http.NoBody:
 		a.reportSuccess()
+		a.lease.Release()
 		fallbacks.RecordBody(recorder)
 		return nil
 	case readsWhole:
@@ -119,6 +120,7 @@ func (a *attempt) readWhole(res *http.Response, recorder fallbacks.Recorder) err
 		return err
 	}
 	a.reportSuccess()
+	a.lease.Release() // before the client has the response, and sends its next request
 	if a.failure == nil {
 		fallbacks.RecordBody(recorder, b.Unread())
 	}

@@ -85,6 +85,7 @@ func endpoint(s *proxy.Server, n int) events.EndpointStatus { return s.Endpoints
 // An endpoint that says that it is not healthy gets no requests, although it would answer them, until a check after its ejection's end
 // succeeds. No request is a trial.
 func TestHealthCheckEjectsEndpoint(t *testing.T) {
+	inOneMode(t)
 	a, b, c := newCheckedUpstream(t), newCheckedUpstream(t), newCheckedUpstream(t)
 	server, address, recorded := start(t, checkedRoute("fail_max: 3, time: 10ms", a, b, c))
 	waitFor(t, "all are checked", func() bool { return a.checks.Load() > 0 && b.checks.Load() > 0 && c.checks.Load() > 0 })
@@ -120,6 +121,7 @@ func TestHealthCheckEjectsEndpoint(t *testing.T) {
 
 // Checks of the only endpoint are counted, and change nothing.
 func TestHealthChecksOfSingleEndpoint(t *testing.T) {
+	inOneMode(t)
 	u := newCheckedUpstream(t)
 	u.status.Store(503)
 	server, address, recorded := start(t, checkedRoute("fail_max: 1, time: 1h", u))
@@ -138,6 +140,7 @@ func TestHealthChecksOfSingleEndpoint(t *testing.T) {
 
 // An endpoint that is in is checked over the connections of clients' requests; an ejected one over new connections.
 func TestConnectionsOfHealthChecks(t *testing.T) {
+	inOneMode(t)
 	a, b := newCheckedUpstream(t), newCheckedUpstream(t)
 	server, address, _ := start(t, checkedRoute("fail_max: 1, time: 1h", a, b))
 	for range 4 {
@@ -159,6 +162,7 @@ func TestConnectionsOfHealthChecks(t *testing.T) {
 
 // A check goes on while configurations are loaded that change nothing about it, and ends when one does.
 func TestReloadAndHealthChecks(t *testing.T) {
+	inOneMode(t)
 	var ended atomic.Int32
 	a := wrapCheckedUpstream(t, func(h http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -204,6 +208,7 @@ func TestReloadAndHealthChecks(t *testing.T) {
 
 // Nothing is left of checks that hang when the proxy is closed.
 func TestCloseEndsHealthChecks(t *testing.T) {
+	inOneMode(t)
 	a, b := newCheckedUpstream(t), newCheckedUpstream(t)
 	a.status.Store(0)
 	before := runtime.NumGoroutine()
@@ -222,6 +227,7 @@ func TestCloseEndsHealthChecks(t *testing.T) {
 
 // With health checks, recovery is tested at an endpoint that they have found healthy, and the endpoint that is not stays ejected.
 func TestRecoveryProbeUsesHealthyEndpoint(t *testing.T) {
+	inOneMode(t)
 	a, b := newCheckedUpstream(t), newCheckedUpstream(t)
 	a.status.Store(503)
 	server, _, recorded := start(t, checkedRoute("fail_max: 1, time: 1ms", a, b))
@@ -240,6 +246,7 @@ func TestRecoveryProbeUsesHealthyEndpoint(t *testing.T) {
 // Without health checks, a probe for recovery also tries an endpoint whose ejection has ended, as no request can. If it fails, the next
 // probe tries another one.
 func TestRecoveryProbeTriesEjectedEndpoint(t *testing.T) {
+	inOneMode(t)
 	var broken atomic.Bool
 	a := wrapCheckedUpstream(t, func(h http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -268,6 +275,7 @@ func TestRecoveryProbeTriesEjectedEndpoint(t *testing.T) {
 
 // With probe.grpc, an endpoint that serves requests and is NOT_SERVING by its health service is ejected.
 func TestHealthChecksByGRPC(t *testing.T) {
+	inOneMode(t)
 	var urls []string
 	var services []*health.Server
 	for range 3 {
@@ -299,6 +307,7 @@ func TestHealthChecksByGRPC(t *testing.T) {
 
 // No request fails while each key of the probe changes under load.
 func TestReloadOfProbeUnderLoad(t *testing.T) {
+	inOneMode(t)
 	a, b := newCheckedUpstream(t), newCheckedUpstream(t)
 	text := checkedRoute("fail_max: 3, time: 10ms", a, b)
 	server, address, _ := start(t, text)

@@ -137,7 +137,9 @@ func (a *attempt) requestFrom(request *http.Request, body []byte) *http.Request 
 func (h *hedging) choose() sent {
 	got := <-h.results
 	if got.isUsable() {
-		h.loser, h.pending = h.other(got.attempt), true
+		if h.loser, h.pending = h.first, true; got.attempt == h.first {
+			h.loser = h.second
+		}
 		return got
 	}
 	got.attempt.setReturned() // its time limit must not end the response, which may be used
@@ -153,13 +155,6 @@ func (h *hedging) choose() sent {
 	h.loser = got.attempt
 	got.reportLost()
 	return next
-}
-
-func (h *hedging) other(a *attempt) *attempt {
-	if a == h.first {
-		return h.second
-	}
-	return h.first
 }
 
 // isUsable reports whether the result is a response that is no failure and would not be repeated.

@@ -60,6 +60,7 @@ func unreliable(w http.ResponseWriter, r *http.Request) {
 // With upstreams that fail in all ways, and with retries, hedges and time limits, nothing is left over: no attempt in flight, no permit of
 // a half-open breaker.
 func TestUnreliableUpstreamsLeaveNothingBehind(t *testing.T) {
+	inOneMode(t)
 	var reliable atomic.Bool
 	handler := func(_ int, w http.ResponseWriter, r *http.Request) {
 		if !reliable.Load() {

@@ -407,6 +407,7 @@ func TestHedgesHaveTheBody(t *testing.T) {
 
 // A hedge takes one token of its budget, to which each request adds max_ratio.
 func TestHedgesStayWithinTheirBudget(t *testing.T) {
+	inOneMode(t)
 	var expected atomic.Bool
 	hedged := make(chan struct{}, 1)
 	var current atomic.Int64

@@ -12,6 +12,7 @@ import (
 
 // With several endpoints, the breaker hears of the outcome of a request's last attempt.
 func TestTheBreakerHearsOfTheLastAttempt(t *testing.T) {
+	inOneMode(t)
 	for name, c := range map[string]struct {
 		statuses  []int // of the attempts
 		endpoints int
@@ -54,6 +55,7 @@ func TestTheBreakerHearsOfTheLastAttempt(t *testing.T) {
 
 // If the client leaves between two attempts, the breaker hears of the first one.
 func TestAFailureIsReportedIfTheClientLeavesBeforeTheNextAttempt(t *testing.T) {
+	inOneMode(t)
 	answered := make(chan struct{})
 	upstreams := numberedUpstreams(t, 2, func(_ int, w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "15")
@@ -88,6 +90,7 @@ func failuresOf(r *recorder) []events.ErrorType {
 
 // A breaker that opens between two attempts ends the request with the response of the first one.
 func TestNoFurtherAttemptIfTheBreakerOpensMeanwhile(t *testing.T) {
+	inOneMode(t)
 	for name, forced := range map[string]events.State{"open": events.Open, "half-open": events.HalfOpen} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -111,6 +114,7 @@ func TestNoFurtherAttemptIfTheBreakerOpensMeanwhile(t *testing.T) {
 
 // The attempts of a request that tests recovery have one permit of the half-open breaker, which is returned once.
 func TestAttemptsShareTheProbePermit(t *testing.T) {
+	inOneMode(t)
 	for name, c := range map[string]struct {
 		last int
 		want events.State

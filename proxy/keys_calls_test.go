@@ -12,6 +12,7 @@ import (
 
 // The key of a gRPC call is in its metadata, which are header fields of HTTP/2.
 func TestKeysOfGRPCCalls(t *testing.T) {
+	inOneMode(t)
 	upstream := h2cUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/grpc")
 		w.Header().Set("Grpc-Status", map[bool]string{false: "0", true: "14"}[r.Header.Get("X-Tenant") == "bad"])
@@ -36,6 +37,7 @@ func TestKeysOfGRPCCalls(t *testing.T) {
 
 // With several endpoints, one call of the breaker serves all attempts of a request.
 func TestKeysWithSeveralEndpoints(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	server, address, recorded := start(t, routeConfig("["+upstream+", "+upstream+"/other]",
 		"retry: {attempts: 1, backoff: 1ms, budget: 1, statuses: [500]}", "balance: {eject: {fail_max: 0}}", "breaker: {fail_max: 2, by: {header: X-Tenant, max: 10}}"))
@@ -52,7 +54,14 @@ func TestKeysWithSeveralEndpoints(t *testing.T) {
 
 // A probe of a key whose client sends its body slowly must not keep other requests of the key from probing.
 func TestSlowUploadAsTheProbeOfAKey(t *testing.T) {
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	inOneMode(t)
+	admitted := make(chan struct{}, 1) // the slow request has arrived at the upstream
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength < 0 {
+			admitted <- struct{}{}
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
 	t.Cleanup(upstream.Close)
 	server, address, recorded := start(t, routeConfig(upstream.URL, "breaker: {fail_max: 2, by: {header: X-Tenant, max: 10}}"))
 	keys, _ := server.Keys("svc")
@@ -74,6 +83,7 @@ func TestSlowUploadAsTheProbeOfAKey(t *testing.T) {
 		slow <- res.StatusCode
 	}()
 	_, _ = feed.Write([]byte("a"))
+	<-admitted
 	c := &tenants{t: t, address: address, recorded: recorded}
 	for status := 503; status == 503; { // the slow one loses its permit once it has waited for its client
 		status, _ = c.send("a")
@@ -93,6 +103,7 @@ func TestSlowUploadAsTheProbeOfAKey(t *testing.T) {
 
 // A request whose body is read before it becomes a probe asks both breakers again.
 func TestPrefetchedProbeReturnsPermits(t *testing.T) {
+	inOneMode(t)
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	t.Cleanup(upstream.Close)
 	server, address, recorded := start(t, routeConfig(upstream.URL, "breaker: {half_open_requests: 1, by: {header: X-Tenant, max: 10}}"))
@@ -123,6 +134,7 @@ func TestPrefetchedProbeReturnsPermits(t *testing.T) {
 
 // The failure that opens the breaker of a key is answered with its Retry-After.
 func TestRetryAfterOfTheFailureThatOpensAKey(t *testing.T) {
+	inOneMode(t)
 	_, address, recorded := start(t, "fallbacks: {svc: {try: [static], static: {body: {}}}}\n"+
 		routeConfig("http://127.0.0.1:1", "breaker: {fail_max: 1, recovery_timeout: 100s, by: {header: X-Tenant, max: 10}}"))
 	c := &tenants{t: t, address: address, recorded: recorded}

@@ -61,6 +61,7 @@ func (c *tenants) want(status int, state string, values ...string) {
 }
 
 func TestABadTenantIsRejectedAlone(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	server, address, recorded := start(t, routeConfig(upstream, "breaker: {fail_max: 3, by: {header: x-tenant, max: 10}}"))
 	c.address, c.recorded = address, recorded
@@ -82,6 +83,7 @@ func TestABadTenantIsRejectedAlone(t *testing.T) {
 }
 
 func TestADeadUpstreamOpensTheServiceForAllTenants(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	_, c.address, c.recorded = start(t, routeConfig(upstream, "breaker: {fail_max: 4, by: {header: X-Tenant, max: 10}}"))
 	for _, tenant := range []string{"bad1", "bad2", "bad1", "bad2"} {
@@ -93,6 +95,7 @@ func TestADeadUpstreamOpensTheServiceForAllTenants(t *testing.T) {
 }
 
 func TestWhichRequestsHaveAKey(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	server, address, recorded := start(t, routeConfig(upstream, "breaker: {fail_max: 2, by: {header: X-Tenant, max: 10}}"))
 	c.address, c.recorded = address, recorded
@@ -116,6 +119,7 @@ func TestWhichRequestsHaveAKey(t *testing.T) {
 }
 
 func TestReloadOfBreakerBy(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	config := func(breaker string) string { return routeConfig(upstream, "breaker: {fail_max: 2, "+breaker+"}") }
 	server, address, recorded := start(t, config("by: {header: X-Tenant, max: 10}"))
@@ -150,6 +154,7 @@ func TestReloadOfBreakerBy(t *testing.T) {
 }
 
 func TestRetriesAskTheBreakerOfTheKey(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	_, c.address, c.recorded = start(t, routeConfig(upstream,
 		"retry: {attempts: 9, backoff: 1ms, budget: 1, statuses: [500]}", "breaker: {fail_max: 3, by: {header: X-Tenant, max: 10}}"))
@@ -162,6 +167,7 @@ func TestRetriesAskTheBreakerOfTheKey(t *testing.T) {
 }
 
 func TestShadowModeAppliesToKeys(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	server, address, recorded := start(t, routeConfig(upstream, "breaker: {mode: shadow, fail_max: 2, by: {header: X-Tenant, max: 10}}"))
 	c.address, c.recorded = address, recorded
@@ -175,6 +181,7 @@ func TestShadowModeAppliesToKeys(t *testing.T) {
 }
 
 func TestAForcedServiceHoldsForKeys(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	server, address, recorded := start(t, routeConfig(upstream, "breaker: {fail_max: 2, by: {header: X-Tenant, max: 10}}"))
 	c.address, c.recorded = address, recorded
@@ -192,6 +199,7 @@ func TestAForcedServiceHoldsForKeys(t *testing.T) {
 }
 
 func TestRejectionsOfAKeyAreRecordedOnce(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	_, c.address, c.recorded = start(t, routeConfig(upstream, "breaker: {fail_max: 1, by: {header: X-Tenant, max: 10}}"))
 	c.send("bad")
@@ -211,6 +219,7 @@ func TestRejectionsOfAKeyAreRecordedOnce(t *testing.T) {
 
 // Values that a client makes up occupy at most max breakers, and do not end the open period of another key.
 func TestMadeUpKeysAreBounded(t *testing.T) {
+	inOneMode(t)
 	c, upstream := newTenants(t)
 	server, address, recorded := start(t, routeConfig(upstream, "breaker: {fail_max: 2, by: {header: X-Tenant, max: 10}}"))
 	c.address, c.recorded = address, recorded

@@ -11,6 +11,7 @@ import (
 
 // A gRPC call is repeated if the response has no messages and asks for a retry, and otherwise not.
 func TestGRPCRetryPushback(t *testing.T) {
+	inOneMode(t)
 	const anyCall = "retry: {attempts: 3, backoff: 1ms, budget: 1, methods: [POST]}"
 	trailersOnly := func(status string, pushback ...string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {

@@ -83,6 +83,9 @@ func (b *responseBody) EndRead(p []byte, took time.Duration, err error) {
 	default:
 		a.classify(err)
 	}
+	if err != nil {
+		a.lease.Release()
+	}
 }
 
 // streamBegun reports what the begin of a stream shows, which may have no end: the breaker has recovered if it is half-open, and the
