@@ -23,12 +23,10 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 		res, err := x.attempt.doAttempt(out, body)
 		a := x.attempt // of a hedge, if it was faster
 		wait, again := a.decideRetry()
-		if again {
-			a.traceRetry(wait)
-		}
 		if !again {
 			return res, err
 		}
+		a.traceRetry(wait)
 		restoreTimer := x.limitRetries()
 		if !x.sleep(wait) {
 			return res, err
@@ -57,8 +55,8 @@ func (x *exchange) doWithRetries(out *http.Request) (*http.Response, error) {
 	}
 }
 
-// allowNext asks the breaker to admit the attempt after a. If the failure of a is held back, the next attempt has its call: the breaker
-// is told how the last attempt ended, which is what the client sees.
+// allowNext asks the breaker to admit the attempt after a. If the failure of a is held back, the next attempt has its call: the outcome
+// of the last attempt, which is what the client sees, is reported to the breaker.
 func (a *attempt) allowNext() (breaker.Call, error) {
 	switch {
 	case a.heldBack == 0:

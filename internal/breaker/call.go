@@ -22,7 +22,7 @@ type Call struct {
 	report  func(error) // reports an *outcome; nil if reports have no effect
 
 	key   uint64   // see WithKey; 0: it has none
-	ofKey Reporter // likewise; nil: only this breaker is told of the result
+	ofKey Reporter // likewise; nil: the result is reported to this breaker only
 
 	injected  bool      // see WithFault
 	revocable bool      // the permit can be revoked: report is revocableCall.reportOnce

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Reader is what is told of the reads from an upstream. Its methods are called on the goroutine that reads the Body.
+// Reader observes the reads from an upstream. Its methods are called on the goroutine that reads the Body.
 type Reader interface {
 	// BeginRead is called before each read.
 	BeginRead()
@@ -42,7 +42,7 @@ type Options struct {
 	Start time.Time
 }
 
-// Begin makes b the body source. r is told of the reads.
+// Begin makes b the body source. r observes the reads.
 func (b *Body) Begin(r Reader, source io.ReadCloser, o Options) {
 	b.reader, b.source, b.stream, b.timed, b.start = r, source, o.Stream, o.Timed, o.Start
 	b.held = Held{}
